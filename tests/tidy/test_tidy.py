@@ -102,7 +102,7 @@ def function_length(file: File) -> Iterator[str]:
 
 
 def broad_except(file: File) -> Iterator[str]:
-    """Catching everything is never a way to go on. Tidying up and raising the same again is fine; anything else says why.
+    """Catching everything is no way to go on. Tidying up and raising the same again is fine; anything else says why.
 
     The comment stands on the ``except`` line, or between it and the first statement.
     """
