@@ -1,0 +1,120 @@
+"""Reading a journal beside the process that writes it."""
+
+from __future__ import annotations
+
+import os
+
+from perdure.fs import Fs
+from perdure.journal._framing import Framing
+from perdure.journal._segments import Segment, damaged, needed_segments, read_header, segment_name
+from perdure.records import Chain, Entry
+
+_ALWAYS = 0
+
+
+class DirectoryFollower:
+    """New entries of a directory that somebody else writes, as they settle. Writes nothing; one thread at a time.
+
+    An entry has settled when what it left behind is known, too: whether it is durable in the mode that the writer
+    promises, and its outcome. Both are known when something written later stands behind it; an idle writer puts a mark
+    there.
+    """
+
+    def __init__(self, directory: str, *, fs: Fs, framing: Framing, after: int, chain: Chain | None = None) -> None:
+        """``after``: the seq that is known already.
+
+        Raises:
+            MissingError, CorruptError, FormatVersionError: see ``needed_segments``.
+        """
+        self._fs = fs
+        self._directory = directory
+        self._framing = framing
+        self._chain = chain
+        self._segment: Segment | None = None
+        self._segment_chain: Chain | None = None
+        self._offset = 0
+        self._scanned_seq = after
+        self._watermark = 0
+        self._pending: list[Entry] = []
+        self.after = after
+        self._locate()
+
+    def _locate(self) -> None:
+        segments = needed_segments(self._fs, self._framing, self._directory, self.after, self._chain)
+        if segments:
+            self._enter(segments[0])
+
+    def _enter(self, segment: Segment) -> None:
+        self._segment = segment
+        self._segment_chain = None if segment.chain is None else segment.chain.at(segment.chain.value)
+        self._offset = segment.first_offset
+        self._scanned_seq = segment.base_seq - 1
+
+    def poll(self) -> list[Entry]:
+        """The entries that have settled since the last call, in order; empty where there are none.
+
+        Raises:
+            CorruptError: an entry that had been durable is damaged.
+            MissingError: the writer trimmed what was not read yet: begin again from a newer snapshot.
+        """
+        settled: list[Entry] = []
+        if self._segment is None:
+            self._locate()
+        while self._segment is not None:
+            following = self._following()
+            at_mark = self._read_on(following)
+            if following is not None:
+                # The segment was finished before this one was begun: all of it has settled.
+                settled += self._pending
+                self._pending = []
+                if self._scanned_seq < following.base_seq - 1:
+                    raise damaged(self._segment.path, self._offset, self._scanned_seq + 1, "the segment ends too early")
+                self._enter(following)
+                continue
+            settled += self._take_settled(at_mark)
+            break
+        settled = [entry for entry in settled if entry.seq > self.after]
+        if settled:
+            self.after = settled[-1].seq
+        return settled
+
+    def _following(self) -> Segment | None:
+        assert self._segment is not None
+        path = os.path.join(self._directory, segment_name(self._segment.number + 1))
+        if not self._fs.exists(path):
+            return None
+        return read_header(self._fs, self._framing, path, self._chain)
+
+    def _read_on(self, following: Segment | None) -> bool:
+        """Scans what was added to the segment; whether its last record is a mark."""
+        assert self._segment is not None
+        fd = self._fs.open_for_reading(self._segment.path)
+        try:
+            data = self._fs.read_range(fd, self._offset, self._fs.size(fd) - self._offset)
+        finally:
+            self._fs.close(fd)
+        scanned = self._framing.scan(data, 0, self._scanned_seq, watermark=self._watermark, chain=self._segment_chain)
+        entries = scanned.entries
+        if following is not None:
+            entries = [entry for entry in entries if entry.seq < following.base_seq]
+        self._pending += entries
+        self._offset += scanned.end
+        self._scanned_seq = min(scanned.seq, following.base_seq - 1) if following is not None else scanned.seq
+        self._watermark = max(self._watermark, scanned.watermark)
+        return scanned.marked
+
+    def _take_settled(self, at_mark: bool) -> list[Entry]:
+        assert self._segment is not None
+        if self._segment.header.durability == _ALWAYS:
+            count = sum(1 for entry in self._pending if entry.seq <= self._watermark)
+        elif at_mark:
+            count = len(self._pending)
+        elif self._pending:
+            # Entries of one append share their time; a later time means that the outcome of the earlier ones is
+            # written.
+            last_ns = self._pending[-1].at_ns
+            count = sum(1 for entry in self._pending if entry.at_ns < last_ns)
+        else:
+            count = 0
+        settled, self._pending = self._pending[:count], self._pending[count:]
+        return settled

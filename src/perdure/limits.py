@@ -1,0 +1,39 @@
+"""Every default and bound, with its unit. Nothing here is read from the environment."""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# Records and segments.
+RECORD_BYTES_MAX = 1 * GIB
+"""The largest payload of one entry."""
+SEGMENT_BYTES_MAX = 64 * MIB
+"""A segment that has reached this size is sealed, and the next entry starts a new one."""
+SEGMENT_DESCRIPTION_BYTES_MAX = 4 * MIB
+
+# Journal.
+SYNC_INTERVAL_MS = 1_000
+"""With durability ``"everysec"``: the longest time that a command waits for its sync."""
+IDLE_MARK_MS = 50
+"""A journal that has been idle this long writes a watermark, so that its last entries can be told from a torn tail."""
+FOLLOW_POLL_MS = 20
+"""How often a reader beside a writer looks for new entries."""
+
+# Snapshots.
+SNAPSHOT_JOURNAL_BYTES_MIN = 16 * MIB
+"""``snapshot="auto"`` takes none while the journal since the last one is smaller than this."""
+SNAPSHOT_INLINE_BYTES_MAX = 256 * KIB
+"""A state that was at most this large last time is written under the lock; a larger one by a forked child."""
+SNAPSHOTS_KEPT = 2
+"""Snapshots that retention leaves, with every segment that restoring the older one needs."""
+SNAPSHOT_BLOCK_BYTES = 256 * KIB
+
+# Stored data.
+NESTING_DEPTH_MAX = 500
+"""Containers within containers that a stored value may have."""
+
+# Recovery.
+PROGRESS_AFTER_S = 2.0
+"""A restore longer than this shows its progress on a terminal."""

@@ -1,0 +1,32 @@
+"""The machine: state + journal + snapshots.
+
+A prevalent system, a persistent dict and a follower differ only in their ``State``; recovery, group commit and
+snapshots are here, once.
+"""
+
+from perdure.machine._machine import Machine, Refusing
+from perdure.machine._opening import QUARANTINE_DIRECTORY, Place, Progress, RecoveryReport, load_snapshot, open_machine
+from perdure.machine._outcomes import Outcome, outcomes_in, read_outcome
+from perdure.machine._replay import INTERRUPTING, collector_off, replay
+from perdure.machine._state import Companion, Pending, State, Verdict
+
+__all__ = [
+    "INTERRUPTING",
+    "QUARANTINE_DIRECTORY",
+    "Companion",
+    "Machine",
+    "Outcome",
+    "Pending",
+    "Place",
+    "Progress",
+    "RecoveryReport",
+    "Refusing",
+    "State",
+    "Verdict",
+    "collector_off",
+    "load_snapshot",
+    "open_machine",
+    "outcomes_in",
+    "read_outcome",
+    "replay",
+]

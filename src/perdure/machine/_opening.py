@@ -1,0 +1,247 @@
+"""Bringing a machine back: the newest snapshot that verifies, and every entry behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from perdure.clock import Clock
+from perdure.errors import CorruptError, MissingError, PerdureError
+from perdure.fs import DirectoryLock, Fs, check_private
+from perdure.journal import BINARY, Durability, FileJournal, Framing, MemoryJournal
+from perdure.limits import SEGMENT_BYTES_MAX
+from perdure.machine._machine import Machine
+from perdure.machine._replay import collector_off, with_outcomes
+from perdure.machine._state import State
+from perdure.records import Chain
+from perdure.snapshots import FileSnapshotStore, MemorySnapshotStore, Snapshot, SnapshotHeader
+
+QUARANTINE_DIRECTORY = "quarantine"
+
+_PROGRESS_ENTRIES = 20_000
+
+Progress = Callable[[int, int], None]
+"""Told now and then during a long restore: entries applied, entries in all."""
+
+
+@dataclass(frozen=True)
+class RecoveryReport:
+    """What opening found.
+
+    ``snapshot_seq``: of the snapshot it began with. ``replayed``: commands applied after it. ``cut_bytes``: of a torn
+    tail, kept in a side file. ``quarantined``: damaged files that were set aside, whole. ``seconds``: it took.
+    ``changed_methods``: whose code is not the one that wrote the commands replayed.
+    """
+
+    snapshot_seq: int = 0
+    replayed: int = 0
+    cut_bytes: int = 0
+    quarantined: tuple[str, ...] = ()
+    seconds: float = 0.0
+    changed_methods: tuple[str, ...] = ()
+    cut_path: str | None = None
+
+
+@dataclass
+class Place:
+    """How a machine keeps its files: everything ``open_machine`` needs beside the state.
+
+    ``secrets``: keys for authentication codes; the first one writes. ``clock``: where the time of entries comes from.
+    """
+
+    directory: str | None
+    durability: Durability = "always"
+    snapshot: str | float = "auto"
+    keep_history: bool = False
+    secrets: Sequence[bytes] = ()
+    clock: Clock | None = None
+    fs: Fs = field(default_factory=Fs)
+    framing: Framing = BINARY
+    segment_bytes_max: int = SEGMENT_BYTES_MAX
+    forks: bool = True
+
+    def chain(self) -> Chain | None:
+        return Chain(self.secrets) if self.secrets else None
+
+    def store(self) -> FileSnapshotStore:
+        assert self.directory is not None
+        return FileSnapshotStore(self.directory, fs=self.fs, secrets=self.secrets)
+
+
+def open_machine(
+    state: State, initial: Callable[[], Any], place: Place, *, progress: Progress | None = None
+) -> tuple[Machine, RecoveryReport]:
+    """A machine whose state is what it was when the last command before was acknowledged, or ``initial()`` if it is
+    new.
+
+    What a crash leaves while it is created: a directory, perhaps with a temporary file; then a whole snapshot of seq 0.
+
+    Raises:
+        LockedError, StorageError: somebody else writes there, or could. Nothing was changed.
+        CorruptError, MissingError: what is there is damaged or incomplete. Nothing was changed.
+        CodecError, ReplayError: it cannot be loaded with today's code. Nothing was changed.
+        WriteError: the disk refused.
+    """
+    options = {
+        "durability": place.durability,
+        "automatic_snapshots": place.snapshot != "manual",
+        "snapshot_interval_s": float(place.snapshot) if not isinstance(place.snapshot, str) else None,
+        "keep_history": place.keep_history,
+        "forks": place.forks,
+    }
+    if place.directory is None:
+        return _open_in_memory(state, initial, place, options), RecoveryReport()
+    fs, directory = place.fs, place.directory
+    fs.make_directory(directory)
+    check_private(fs, directory)
+    lock = DirectoryLock(fs, directory)
+    journal = None
+    try:
+        started = time.monotonic()
+        fs.remove_temporaries(directory)
+        store = place.store()
+        newest, quarantined = load_snapshot(state, store, fs, directory)
+        journal = FileJournal(
+            directory,
+            fs=fs,
+            after=newest.seq if newest is not None else 0,
+            log_id=newest.header.log_id if newest is not None else None,
+            durability=place.durability,
+            clock=place.clock,
+            framing=place.framing,
+            chain=place.chain(),
+            description=state.description,
+            segment_bytes_max=place.segment_bytes_max,
+        )
+        if newest is None:
+            newest = _create(state, initial, journal, store)
+        journal.last_at_ns = max(journal.last_at_ns, newest.header.at_ns)
+        machine = Machine(
+            state,
+            journal,
+            store,
+            newest=newest,
+            place_lock=lock,
+            path=directory,
+            **options,  # type: ignore[arg-type]
+        )
+        try:
+            replayed, descriptions = _replay_recovered(machine, journal, newest.seq, progress)
+        except BaseException:
+            machine.close(snapshot=False)
+            raise
+    except BaseException:
+        if journal is not None:
+            with contextlib.suppress(PerdureError):
+                journal.close()
+        lock.release()
+        raise
+    cut = journal.cut
+    return machine, RecoveryReport(
+        snapshot_seq=newest.seq,
+        replayed=replayed,
+        cut_bytes=cut.size_bytes if cut is not None else 0,
+        quarantined=tuple(quarantined),
+        seconds=time.monotonic() - started,
+        changed_methods=tuple(_changed_methods(descriptions, state)),
+        cut_path=cut.side_path if cut is not None else None,
+    )
+
+
+def _open_in_memory(state: State, initial: Callable[[], Any], place: Place, options: dict[str, Any]) -> Machine:
+    store = MemorySnapshotStore()
+    journal = MemoryJournal(clock=place.clock)
+    newest = _create(state, initial, journal, store)
+    return Machine(state, journal, store, newest=newest, **options)
+
+
+def _create(
+    state: State,
+    initial: Callable[[], Any],
+    journal: FileJournal | MemoryJournal,
+    store: FileSnapshotStore | MemorySnapshotStore,
+) -> Snapshot:
+    """Stores the initial state as the snapshot of seq 0: nothing says that making it again would give the same."""
+    if journal.last_seq > 0:
+        raise MissingError(
+            "there are entries, but the snapshot that they build on is gone",
+            path=getattr(store, "directory", None),
+            seq=0,
+            hint="bring a snapshot-… file back from a backup",
+        )
+    state.take_over(initial())
+    header = SnapshotHeader(0, journal.last_at_ns, journal.log_id, state.description)
+    draft = store.write(header, state.dump, state.digest, lambda file: state.digest(state.read(file)))
+    return store.publish(draft, header)
+
+
+def load_snapshot(
+    state: State, store: FileSnapshotStore, fs: Fs, directory: str, *, set_aside: bool = True
+) -> tuple[Snapshot | None, list[str]]:
+    """Takes over the newest snapshot that verifies; the damaged ones before it are moved to the quarantine folder,
+    whole.
+
+    Raises:
+        CorruptError: there are snapshots, and none of them verifies. Nothing was moved.
+        CodecError, UsageError: it verifies, but is not loadable here. Nothing was moved.
+    """
+    damaged: list[tuple[int, CorruptError]] = []
+    for seq in store.seqs():
+        path = store.path_of(seq)
+        try:
+            snapshot = store.snapshot_at(seq)
+            state.check(snapshot.header.description, path)
+            with collector_off():
+                value, _ = store.load(snapshot, state.read)
+        except CorruptError as error:
+            damaged.append((seq, error))
+            continue
+        state.take_over(value)
+        return snapshot, [_set_aside(fs, directory, store.path_of(s)) for s, _ in damaged] if set_aside else []
+    if damaged:
+        raise damaged[0][1]
+    return None, []
+
+
+def _set_aside(fs: Fs, directory: str, path: str) -> str:
+    """Moves a damaged file to the quarantine folder; where that fails it stays, and the next opening meets it again."""
+    folder = os.path.join(directory, QUARANTINE_DIRECTORY)
+    target = os.path.join(folder, f"{os.path.basename(path)}-{time.time_ns()}")
+    try:
+        fs.make_directory(folder)
+        fs.rename_durably(path, target)
+    except OSError:
+        return path
+    return target
+
+
+def _replay_recovered(
+    machine: Machine, journal: FileJournal, after: int, progress: Progress | None
+) -> tuple[int, list[dict[str, Any]]]:
+    """Applies what the journal holds behind the snapshot; how many entries, and the descriptions of their segments."""
+    count = 0
+    total = journal.last_seq - after
+    descriptions = []
+    for segment, entries, outcomes, last_ns in with_outcomes(journal.read_recovered(after)):
+        descriptions.append(segment.header.description)
+        for start in range(0, len(entries), _PROGRESS_ENTRIES):
+            part = entries[start : start + _PROGRESS_ENTRIES]
+            machine.replay(part, outcomes, last_ns=last_ns)
+            count += len(part)
+            if progress is not None:
+                progress(count, total)
+    return count, descriptions
+
+
+def _changed_methods(descriptions: list[dict[str, Any]], state: State) -> list[str]:
+    changed: dict[str, None] = {}
+    now = state.description.get("methods", {})
+    for description in descriptions:
+        for name, fingerprint in description.get("methods", {}).items():
+            if now.get(name) != fingerprint:
+                changed[name] = None
+    return list(changed)

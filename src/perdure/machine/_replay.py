@@ -1,0 +1,147 @@
+"""Applying entries from the journal."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from perdure.clock import Moment, running
+from perdure.errors import CorruptError, DivergedError, ReplayError
+from perdure.journal import Segment
+from perdure.machine._outcomes import Outcome, Status, name_of, outcomes_in
+from perdure.machine._state import State
+from perdure.records import COMMAND, OUTCOME, SNAPSHOT, TERM, Entry
+
+_UNDERSTOOD = frozenset({COMMAND, OUTCOME, TERM, SNAPSHOT})
+INTERRUPTING = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, RecursionError)
+"""What ends a command from outside. Never its outcome: the command is treated as if it had not been called."""
+
+
+Owe = Callable[[int, Status, BaseException], None]
+
+
+class NeedsRestore(BaseException):
+    """Replaying met a command that must be undone; the machine does that and goes on behind it."""
+
+    def __init__(self, position: int, entry: Entry, error: Exception) -> None:
+        super().__init__()
+        self.position = position
+        self.entry = entry
+        self.error = error
+
+
+def replay(
+    state: State,
+    moment: Moment,
+    entries: Sequence[Entry],
+    outcomes: Mapping[int, Outcome],
+    *,
+    last_ns: int,
+    owe: Owe,
+    start: int = 0,
+) -> None:
+    """Applies entries in order, from position ``start`` on.
+
+    ``outcomes``: all that are known, by the seq of their command. ``last_ns``: the time of the last entry there is.
+    ``owe``: told of a command whose outcome the crash kept from being written.
+
+    Raises:
+        DivergedError: a command came out differently from what was recorded.
+        ReplayError, CodecError: an entry cannot be applied with today's code.
+        NeedsRestore: a command with ``@abort_exception`` raised, and no outcome of it was written before the crash.
+    """
+    execute = state.execute
+    before = running.moment
+    running.moment = moment
+    try:
+        for position in range(start, len(entries)):
+            entry = entries[position]
+            if entry.kind != COMMAND:
+                if entry.kind not in _UNDERSTOOD:
+                    raise CorruptError(f"an entry of unknown kind {entry.kind}", seq=entry.seq)
+                continue
+            seq = entry.seq
+            if outcomes:
+                outcome = outcomes.get(seq)
+                if outcome is not None:
+                    if outcome.status == "raised":
+                        moment.set(seq, entry.at_ns, entry.utc_offset_min)
+                        _replay_raising(state, entry, outcome)
+                    continue
+            moment.set(seq, entry.at_ns, entry.utc_offset_min)
+            try:
+                execute(entry.payload)
+            except ReplayError as error:
+                error.seq = error.seq or seq
+                raise
+            except INTERRUPTING:
+                raise
+            except Exception as error:  # Whatever the method raises is its outcome.
+                _judge(state, entry, position, error, last_ns, owe)
+    finally:
+        running.moment = before
+
+
+def _replay_raising(state: State, entry: Entry, outcome: Outcome) -> None:
+    call = state.decode(entry.payload)
+    try:
+        state.run(call)
+    except INTERRUPTING:
+        raise
+    except Exception as error:  # Whatever the method raises is its outcome.
+        if name_of(error) != outcome.error:
+            raise _diverged(entry, f"it raised {outcome.error} and now raises {name_of(error)}: {error}") from error
+    else:
+        raise _diverged(entry, f"it raised {outcome.error} and now returns")
+
+
+def _judge(state: State, entry: Entry, position: int, error: Exception, last_ns: int, owe: Owe) -> None:
+    """A command raised and no outcome is recorded: either the crash came first, or it had not raised."""
+    call = state.decode(entry.payload)  # Also the place where an undecodable payload raises for good.
+    # An outcome is written before anything later, and entries of one append share their time.
+    if last_ns > entry.at_ns:
+        raise _diverged(entry, f"it returned and now raises {name_of(error)}: {error}") from error
+    verdict = state.verdict(call, error)
+    if verdict == "restore":
+        raise NeedsRestore(position, entry, error)
+    owe(entry.seq, "raised" if verdict == "keep" else "aborted", error)
+
+
+def with_outcomes(
+    batches: Iterator[tuple[Segment, list[Entry]]],
+) -> Iterator[tuple[Segment, list[Entry], dict[int, Outcome], int]]:
+    """Each batch with the outcomes of its commands and the time of the last entry known.
+
+    An outcome stands in the segment of its command, or, if a crash came in between, at the start of the next one.
+    """
+    held: tuple[Segment, list[Entry]] | None = None
+    for segment, entries in batches:
+        if not entries:
+            continue
+        if held is not None:
+            yield *held, outcomes_in([*held[1], *entries]), entries[-1].at_ns
+        held = segment, entries
+    if held is not None:
+        yield *held, outcomes_in(held[1]), held[1][-1].at_ns
+
+
+def _diverged(entry: Entry, what: str) -> DivergedError:
+    return DivergedError(
+        f"a command came out differently when it was replayed: {what}",
+        seq=entry.seq,
+        hint="has the code changed, or does the method look at something outside its object? perdure verify tells more",
+    )
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Loading a large state makes millions of objects and no garbage: the cyclic collector would only walk them
+    again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

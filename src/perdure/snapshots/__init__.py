@@ -1,0 +1,23 @@
+"""Snapshots: whole states, each at a seq, that bound how much has to be replayed.
+
+``SnapshotStore`` says what a store of them is; ``FileSnapshotStore`` keeps one file each, ``MemorySnapshotStore`` a
+dict.
+"""
+
+from perdure.snapshots._files import FileSnapshotStore, snapshot_name
+from perdure.snapshots._format import SnapshotReader
+from perdure.snapshots._memory import MemorySnapshotStore
+from perdure.snapshots._protocol import Digest, Dump, Snapshot, SnapshotHeader, SnapshotStore, Writer
+
+__all__ = [
+    "Digest",
+    "Dump",
+    "FileSnapshotStore",
+    "MemorySnapshotStore",
+    "Snapshot",
+    "SnapshotHeader",
+    "SnapshotReader",
+    "SnapshotStore",
+    "Writer",
+    "snapshot_name",
+]

@@ -1,0 +1,144 @@
+"""Snapshots as files in a directory."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import BinaryIO, TypeVar
+
+from perdure.errors import CodecError, CorruptError, StorageError, WriteError
+from perdure.fs import Fs, temporary_name
+from perdure.limits import SNAPSHOT_BLOCK_BYTES
+from perdure.snapshots._format import SnapshotReader, SnapshotWriter
+from perdure.snapshots._protocol import Digest, Dump, Snapshot, SnapshotHeader
+
+Value = TypeVar("Value")
+_NAME = re.compile(r"snapshot-(\d{20})")
+
+
+def snapshot_name(seq: int) -> str:
+    return f"snapshot-{seq:020d}"
+
+
+class FileSnapshotStore:
+    """One file a snapshot, in a directory whose lock the caller holds (to write) or not (to load).
+
+    What a crash leaves at each step: while a draft is written, a temporary file that the next opening deletes; at the
+    rename, the snapshot wholly under its name or not at all; while old ones are pruned, any of them.
+    """
+
+    survives_fork = True
+
+    def __init__(self, directory: str, *, fs: Fs | None = None, secrets: Sequence[bytes] = ()) -> None:
+        """``secrets``: the first one writes authentication codes, all of them are accepted when reading."""
+        self.directory = directory
+        self._fs = fs or Fs()
+        self._secrets = tuple(secrets)
+
+    def write(self, header: SnapshotHeader, dump: Dump, digest: Digest, prove: Callable[[BinaryIO], bytes]) -> str:
+        """See ``SnapshotStore.write``."""
+        path = os.path.join(self.directory, snapshot_name(header.seq))
+        draft = temporary_name(path)
+        try:
+            fd = self._fs.create(draft)
+            try:
+                writer = SnapshotWriter(self._fs, fd, header, self._secrets[0] if self._secrets else None)
+                dump(writer)
+                expected = digest()
+                writer.finish(expected)
+                # Before the rename: without it a power cut could leave the name with nothing behind it.
+                self._fs.sync(fd)
+            finally:
+                self._fs.close(fd)
+            with self._reader(draft) as reader:
+                reader.verify_content()
+                got = prove(io.BufferedReader(reader, SNAPSHOT_BLOCK_BYTES))
+            if got != expected:
+                raise CodecError(
+                    "the state does not come back as it was stored, so the snapshot was not taken",
+                    path=path,
+                    seq=header.seq,
+                    hint="is there something that its codec changes, or a __getstate__ that leaves something out?",
+                )
+        except OSError as error:
+            self.discard(draft)
+            raise WriteError(
+                f"the disk refused the snapshot: {error.strerror}",
+                path=path,
+                seq=header.seq,
+                hint="make room and retry",
+            ) from error
+        except BaseException:
+            self.discard(draft)
+            raise
+        return draft
+
+    def publish(self, draft: str, header: SnapshotHeader) -> Snapshot:
+        """See ``SnapshotStore.publish``."""
+        path = os.path.join(self.directory, snapshot_name(header.seq))
+        try:
+            size_bytes = self._fs.stat(draft).st_size
+            self._fs.rename_durably(draft, path)
+        except OSError as error:
+            self.discard(draft)
+            raise WriteError(
+                f"the snapshot could not be published: {error.strerror}", path=path, seq=header.seq, outcome="unknown"
+            ) from error
+        return Snapshot(header, path, size_bytes)
+
+    def discard(self, draft: str) -> None:
+        """See ``SnapshotStore.discard``."""
+        with contextlib.suppress(OSError):
+            self._fs.unlink(draft)
+
+    def seqs(self) -> list[int]:
+        """Of all snapshots that are there, readable or not, the newest first."""
+        names = self._fs.names(self.directory)
+        return sorted((int(match[1]) for name in names if (match := _NAME.fullmatch(name))), reverse=True)
+
+    def path_of(self, seq: int) -> str:
+        return os.path.join(self.directory, snapshot_name(seq))
+
+    def snapshot_at(self, seq: int) -> Snapshot:
+        """Raises ``CorruptError`` or ``FormatVersionError`` where its header or its end is damaged."""
+        path = self.path_of(seq)
+        with self._reader(path) as reader:
+            return Snapshot(reader.header, path, reader.size_bytes)
+
+    def newest_first(self) -> list[Snapshot]:
+        """See ``SnapshotStore.newest_first``."""
+        found = []
+        for seq in self.seqs():
+            with contextlib.suppress(CorruptError, OSError):
+                found.append(self.snapshot_at(seq))
+        return found
+
+    def load(self, snapshot: Snapshot, load: Callable[[BinaryIO], Value]) -> tuple[Value, bytes]:
+        """See ``SnapshotStore.load``."""
+        try:
+            with self._reader(snapshot.name) as reader:
+                # All blocks first: damage must not reach a decoder, whatever the decoder makes of it.
+                reader.verify_content()
+                return load(io.BufferedReader(reader, SNAPSHOT_BLOCK_BYTES)), reader.digest
+        except OSError as error:
+            raise StorageError(f"the snapshot cannot be read: {error.strerror}", path=snapshot.name) from error
+
+    def _reader(self, path: str) -> SnapshotReader:
+        reader = SnapshotReader(self._fs, path, self._secrets)
+        named = _NAME.fullmatch(os.path.basename(path))
+        if named is not None and int(named[1]) != reader.header.seq:
+            reader.close()
+            raise CorruptError(f"the file says that it is a snapshot of seq {reader.header.seq}", path=path, offset=0)
+        return reader
+
+    def prune(self, keep: int) -> int:
+        """See ``SnapshotStore.prune``."""
+        readable = [snapshot.seq for snapshot in self.newest_first()]
+        oldest = readable[: max(1, keep)][-1] if readable else 0
+        for seq in readable[max(1, keep) :]:
+            with contextlib.suppress(OSError):
+                self._fs.unlink(self.path_of(seq))
+        return oldest
