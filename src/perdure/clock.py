@@ -81,7 +81,9 @@ def to_ns(at: _datetime.datetime) -> int:
 
 def utc_offset_min(at_ns: int) -> int:
     """This machine's offset from UTC at a time, in minutes. It is journaled, so that a replay elsewhere sees the
-    same.""" return round(_time.localtime(at_ns // 1_000_000_000).tm_gmtoff / 60)
+    same.
+    """
+    return round(_time.localtime(at_ns // 1_000_000_000).tm_gmtoff / 60)
 
 
 def now(tz: _datetime.tzinfo | None = None) -> _datetime.datetime:

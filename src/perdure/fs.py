@@ -34,7 +34,7 @@ _WRITE_BYTES_MAX = 1 << 30  # Linux takes at most 2^31 - 4096 bytes in one write
 class Fs:
     """The machine's own file system. Stateless: any thread may call, and one instance serves a whole process."""
 
-    # ---- primitives -------------------------------------------------------------------------------------------------
+    # ---- primitives
 
     def open(self, path: str, flags: int, mode: int = FILE_MODE) -> int:
         """A file descriptor, never inherited by a program that is started later."""
@@ -105,7 +105,7 @@ class Fs:
         # process's own second opening.
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    # ---- built from them --------------------------------------------------------------------------------------------
+    # ---- built from them
 
     def create(self, path: str) -> int:
         """A new file for appending, mode 0600 whatever the umask; ``FileExistsError`` for anything already there."""
@@ -233,7 +233,6 @@ def open_descriptor_count() -> int | None:
 
 
 # ---- directories and their locks
-# ----------------------------------------------------------------------------------------
 
 
 def check_private(fs: Fs, path: str) -> None:
@@ -345,7 +344,6 @@ def existing_directory(path: str) -> str:
 
 
 # ---- forked children
-# ----------------------------------------------------------------------------------------------------
 
 _inherited: weakref.WeakSet[object] = weakref.WeakSet()
 _hook_installed = False
@@ -353,7 +351,10 @@ _hook_installed = False
 
 def close_in_forked_children(holder: object) -> None:
     """Has ``holder.after_fork_in_child()`` called in each child that this process forks, before anything else runs
-    there.""" global _hook_installed _inherited.add(holder)
+    there.
+    """
+    global _hook_installed
+    _inherited.add(holder)
     if not _hook_installed:
         _hook_installed = True
         os.register_at_fork(after_in_child=_after_fork_in_child)

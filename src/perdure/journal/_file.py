@@ -108,7 +108,7 @@ class FileJournal:
             with contextlib.suppress(WriteError):
                 self._begin_segment()
 
-    # ---- state ------------------------------------------------------------------------------------------------------
+    # ---- state
 
     @property
     def failure(self) -> str | None:
@@ -118,7 +118,7 @@ class FileJournal:
     def bytes_written(self) -> int:
         return self._bytes_written
 
-    # ---- appending --------------------------------------------------------------------------------------------------
+    # ---- appending
 
     def append(self, drafts: Sequence[Draft], *, expected: int | None = None) -> None:
         """See ``Journal.append``."""
@@ -215,7 +215,7 @@ class FileJournal:
         self._offset_min = utc_offset_min(at_ns)
         self._offset_until_ns = (at_ns // _OFFSET_VALID_NS + 1) * _OFFSET_VALID_NS
 
-    # ---- durability -------------------------------------------------------------------------------------------------
+    # ---- durability
 
     def sync(self) -> int:
         """See ``Journal.sync``."""
@@ -262,7 +262,7 @@ class FileJournal:
         self._put(mark, self.last_seq, chain_value)
         self._tail_is_marked = True
 
-    # ---- segments ---------------------------------------------------------------------------------------------------
+    # ---- segments
 
     def _roll(self) -> None:
         """Ends the segment, if there is one, and begins the next: between two records, never within one."""
@@ -335,7 +335,7 @@ class FileJournal:
             ) from error
         self._failure = None
 
-    # ---- reading ----------------------------------------------------------------------------------------------------
+    # ---- reading
 
     def read(self, after: int = 0, before: int | None = None) -> Iterator[Entry]:
         """See ``Journal.read``."""
@@ -358,7 +358,7 @@ class FileJournal:
             yield from entries_of(self._fs, self._framing, recovered.segments, after, end_seq)
         yield last, recovered.tail.entries[max(0, after + 1 - last.base_seq) :]
 
-    # ---- retention and end ------------------------------------------------------------------------------------------
+    # ---- retention and end
 
     def trim(self, before: int) -> None:
         """See ``Journal.trim``."""

@@ -106,7 +106,9 @@ class Journal(Protocol):
 
     def trim(self, before: int) -> None:
         """Allows the journal to forget entries with ``seq < before``. The numbering goes on. Failing is not an
-        error.""" ...
+        error.
+        """
+        ...
 
     def close(self) -> None:
         """Makes everything durable and lets go. Idempotent. Raises ``WriteError`` like ``sync``, after letting go."""

@@ -103,7 +103,7 @@ class Machine:
         # At interpreter exit, and when nobody holds the machine any more: everything handed over is made durable.
         self._finalizer = weakref.finalize(self, _let_go, journal, place_lock, self._order, os.getpid())
 
-    # ---- where it stands --------------------------------------------------------------------------------------------
+    # ---- where it stands
 
     @property
     def seq(self) -> int:
@@ -138,7 +138,7 @@ class Machine:
         """Whether this thread is executing a query, or a command, of this machine."""
         return self._state_lock._is_owned()  # type: ignore[attr-defined,no-any-return]
 
-    # ---- commands ---------------------------------------------------------------------------------------------------
+    # ---- commands
 
     def handle(
         self, payload: bytes, call: Any = None, *, client: bytes = NO_CLIENT, counter: int = 0, exclusive: bool = True
@@ -352,7 +352,7 @@ class Machine:
                 # The command has happened; a listener's mistake must not look like the command's.
                 _log.exception("a subscriber raised at seq %d", entry.seq)
 
-    # ---- queries ----------------------------------------------------------------------------------------------------
+    # ---- queries
 
     def read(self, query: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         """Calls ``query`` while no command runs. Raises what it raises, and ``ClosedError`` once closed."""
@@ -380,7 +380,7 @@ class Machine:
                 raise self._refusal()
             yield
 
-    # ---- going back -------------------------------------------------------------------------------------------------
+    # ---- going back
 
     def _roll_back(self, seq: int) -> None:
         """Brings the state back to where it was before the command ``seq``."""
@@ -426,7 +426,7 @@ class Machine:
                 self._owe(needed.entry.seq, "aborted", needed.error)
                 start = needed.position + 1
 
-    # ---- snapshots --------------------------------------------------------------------------------------------------
+    # ---- snapshots
 
     def snapshot(self) -> Snapshot:
         """Blocks its caller until a snapshot of the present state is proven and published; stalls nobody else.
@@ -498,7 +498,7 @@ class Machine:
         self._keeper.set_snapshot_interval(seconds)
         self._keeper.wake()
 
-    # ---- durability -------------------------------------------------------------------------------------------------
+    # ---- durability
 
     def sync(self) -> int:
         """Returns when everything handled before the call is durable, with the seq. Raises like ``Journal.sync``."""
@@ -515,7 +515,7 @@ class Machine:
             finally:
                 self._order.release()
 
-    # ---- the end ----------------------------------------------------------------------------------------------------
+    # ---- the end
 
     def close(self, *, snapshot: bool | None = None) -> None:
         """Makes everything durable, takes a snapshot if there is something to replay, and lets go. Idempotent.

@@ -114,7 +114,9 @@ class SnapshotReader(io.RawIOBase):
 
     def __init__(self, fs: Fs, path: str, secrets: Sequence[bytes] = ()) -> None:
         """Raises ``CorruptError`` where header, trailer or authentication code are wrong, before any content is
-        read.""" super().__init__()
+        read.
+        """
+        super().__init__()
         self._fs = fs
         self._path = path
         self._fd = fs.open_for_reading(path)
@@ -188,7 +190,7 @@ class SnapshotReader(io.RawIOBase):
     def _damaged(self, offset: int, problem: str) -> CorruptError:
         return CorruptError(f"the snapshot is damaged: {problem}", path=self._path, offset=max(0, offset))
 
-    # ---- the file interface -----------------------------------------------------------------------------------------
+    # ---- the file interface
 
     def readable(self) -> bool:
         return True
