@@ -105,7 +105,7 @@ class FaultyFs(WrappingFs):
         self._lock = threading.Lock()
         self._unsynced = LostPages()
 
-    # ---- what a test may do in between ------------------------------------------------------------------------------
+    # ---- what a test may do in between
 
     def make_room(self) -> None:
         """Somebody deleted something: what grows works again."""
@@ -128,7 +128,7 @@ class FaultyFs(WrappingFs):
             self.inner.close(fd)
         return leaked
 
-    # ---- the decision -----------------------------------------------------------------------------------------------
+    # ---- the decision
 
     def _fails(self, name: str, path: str, size_bytes: int = 0, *, grows: bool = False) -> bool:
         """Records a call and says whether it is to fail."""
@@ -165,7 +165,7 @@ class FaultyFs(WrappingFs):
     def _path(self, fd: int) -> str:
         return self.open_fds.get(fd, f"descriptor {fd}")
 
-    # ---- primitives -------------------------------------------------------------------------------------------------
+    # ---- primitives
 
     def open(self, path: str, flags: int, mode: int = FILE_MODE) -> int:
         self._check("open", path, grows=bool(flags & os.O_CREAT) and not os.path.lexists(path))
