@@ -23,6 +23,7 @@ from __future__ import annotations
 import ast
 import builtins
 import collections
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -53,11 +54,12 @@ from ._reading import (
     own_nodes,
     reached_from,
 )
+from ._warnings import PerdureWarning
 
 Severity = Literal["error", "warning"]
 
 
-class DeterminismWarning(UserWarning):
+class DeterminismWarning(PerdureWarning):
     """A method may not replay to the same state. The message gives the place, the call and what to use instead."""
 
 
@@ -161,10 +163,9 @@ def _default_factories(method: str, constructed: type) -> Iterator[Finding]:
     """``modified: datetime = field(default_factory=datetime.now)`` in a dataclass that a command constructs."""
     if not dataclasses.is_dataclass(constructed):
         return
-    try:
+    file, line = "?", 0
+    with contextlib.suppress(OSError, TypeError):  # no source
         file, line = inspect.getsourcefile(constructed) or "?", inspect.getsourcelines(constructed)[1]
-    except (OSError, TypeError):
-        file, line = "?", 0
     for field in dataclasses.fields(constructed):
         owner = getattr(field.default_factory, "__self__", None)
         name = getattr(field.default_factory, "__name__", "")
@@ -258,8 +259,7 @@ _FILE_METHODS = _words("read_text write_text read_bytes write_bytes iterdir")
 
 def _rule_of(held: object) -> _Rule | None:
     """The rule for an object, by what it is. Runs nothing of it."""
-    known = _RULES.get(id(held))
-    if known is not None:
+    if known := _RULES.get(id(held)):
         return known[1]
     kind = type(held)
     plain = issubclass(kind, (FunctionType, BuiltinFunctionType, MethodType, type)) or "cython" in kind.__name__

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from types import CodeType, FrameType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Literal
 
-from ._reading import MethodSource, ScopedVisitor, node_of, own_nodes, tree_of
+from ._reading import MethodSource, ScopedVisitor, is_a, node_of, own_nodes, tree_of
 
 _Need = Literal["read", "subscripted", "iterated", "called"]
 
@@ -47,6 +47,8 @@ def left_unchanged(function: FunctionType, exception: BaseException) -> bool:
     ``function``: the very one that was called, not what it wraps. ``True`` is a proof, ``False`` is "not known".
     To be asked before anything else touches the state. Any thread may call.
     """
+    if not is_a(function, FunctionType):
+        return False  # a built-in or a wrapper of another make: nothing is known of it
     guard = _guard_of(function)
     traceback = exception.__traceback__
     # The outermost frame is the one of this call; deeper ones of the same function are calls that it made.

@@ -209,6 +209,7 @@ def test_exception_that_never_was_in_the_method_proves_nothing(load):
         module.Bank().command()
     assert not left_unchanged(module.Bank.command, caught.value)
     assert not left_unchanged(module.Bank.command, ValueError())
+    assert not left_unchanged([].append, caught.value)
 
 
 def test_wrapper_is_judged_by_its_own_body(load):
