@@ -1,0 +1,23 @@
+"""Results that are dear to compute: computed once, and from then on there.
+
+``@persisted`` keeps the result of a method, on its instance, for all instances of the class, in a file; ``@memo`` keeps
+the results of a function by its arguments, in a directory that many processes may share. ``PersistableContainer`` makes
+instances carry their results when they are pickled, ``Deallocatable`` and its company give back what results hold.
+"""
+
+from perdure.errors import PersistableError
+from perdure.memo._container import PersistableContainer
+from perdure.memo._dealloc import Deallocatable, dealloc, dealloc_recursive, resource
+from perdure.memo._persisted import persisted
+from perdure.memo._work import PersistedWork
+
+__all__ = [
+    "Deallocatable",
+    "PersistableContainer",
+    "PersistableError",
+    "PersistedWork",
+    "dealloc",
+    "dealloc_recursive",
+    "persisted",
+    "resource",
+]
