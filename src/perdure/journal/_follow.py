@@ -39,6 +39,11 @@ class DirectoryFollower:
         self.after = after
         self._locate()
 
+    @property
+    def pending(self) -> list[Entry]:
+        """Entries that have been read and have not settled."""
+        return list(self._pending)
+
     def _locate(self) -> None:
         segments = needed_segments(self._fs, self._framing, self._directory, self.after, self._chain)
         if segments:

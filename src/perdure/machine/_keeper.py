@@ -27,6 +27,7 @@ class Keeper:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._last_sync = self._last_snapshot = time.monotonic()
         self.awake = False
 
     def wake(self) -> None:
@@ -50,36 +51,41 @@ class Keeper:
         self._snapshot_interval_s = seconds
 
     def _run(self) -> None:
-        last_sync = last_snapshot = time.monotonic()
         while not self._stop.is_set():
             self._wake.wait()
             self._wake.clear()
-            last_seq = -1
-            while not self._stop.wait(IDLE_MARK_MS / 1000):
-                machine = self._machine()
-                if machine is None:
-                    return
-                now = time.monotonic()
-                interval_s = self._snapshot_interval_s
-                try:
-                    if self._sync_each_second and now - last_sync >= SYNC_INTERVAL_MS / 1000:
-                        last_sync = now
-                        machine.sync()
-                    if machine.snapshot_is_due() or (interval_s is not None and now - last_snapshot >= interval_s):
-                        last_snapshot = now
-                        machine.snapshot()
-                    idle = last_seq == machine.seq
-                    if idle:
-                        machine.mark()
-                except PerdureError as error:
-                    # Whoever calls next is told by the machine itself; here there is nobody to tell.
-                    _log.error("%s", error)
-                    idle = True
-                waiting_for_snapshot = interval_s is not None and machine.unsaved
-                if idle and not waiting_for_snapshot and not (self._sync_each_second and machine.unsynced):
-                    self.awake = False
-                    if last_seq == machine.seq:
-                        break
-                    self.awake = True
-                last_seq = machine.seq
-                del machine
+            seen_seq: int | None = -1
+            while seen_seq is not None and not self._stop.wait(IDLE_MARK_MS / 1000):
+                seen_seq = self._look_after(seen_seq)
+
+    def _look_after(self, seen_seq: int) -> int | None:
+        """Does what is due; the machine's seq, or ``None`` once there is nothing to watch until it wakes again."""
+        machine = self._machine()
+        if machine is None:
+            self._stop.set()
+            return None
+        now = time.monotonic()
+        timed = False
+        try:
+            if self._sync_each_second and now - self._last_sync >= SYNC_INTERVAL_MS / 1000:
+                self._last_sync = now
+                machine.sync()
+            interval_s = self._snapshot_interval_s
+            timed = interval_s is not None and machine.unsaved
+            if machine.snapshot_is_due() or (timed and now - self._last_snapshot >= (interval_s or 0.0)):
+                self._last_snapshot = now
+                machine.snapshot()
+            if seen_seq == machine.seq:
+                machine.mark()
+        except PerdureError as error:
+            # Whoever calls next is told by the machine itself; here there is nobody to tell.
+            _log.error("%s", error)
+        seq = machine.seq
+        if seq != seen_seq or timed or (self._sync_each_second and machine.unsynced):
+            return seq
+        # Sleep. A writer that still saw `awake` has moved the seq before this looks again.
+        self.awake = False
+        if machine.seq == seq:
+            return None
+        self.awake = True
+        return machine.seq

@@ -33,7 +33,7 @@ from perdure.machine._forked import can_fork, fork_writer
 from perdure.machine._keeper import Keeper
 from perdure.machine._outcomes import Outcome, Status, outcome_draft, outcomes_in
 from perdure.machine._replay import INTERRUPTING, NeedsRestore, collector_off, replay
-from perdure.machine._state import Companion, Pending, State
+from perdure.machine._state import Companion, Pending, State, Verdict
 from perdure.records import COMMAND, NO_CLIENT, Entry
 from perdure.snapshots import Snapshot, SnapshotHeader, SnapshotStore
 
@@ -88,7 +88,8 @@ class Machine:
         self._grouped = durability == "always"
         self._unapplied = _NOTHING_UNAPPLIED
         self._broken: str | None = None
-        self._owed: list[Draft] = []
+        self._verdict: Verdict = "keep"
+        self.owed: list[Draft] = []
         self._deferred: BaseException | None = None
         self._subscribers: list[Callable[[Entry, BaseException | None], None]] = []
         self._snapshot_lock = threading.Lock()
@@ -243,12 +244,12 @@ class Machine:
         if self._unapplied or self._broken:
             raise self._refusal()
         journal = self.journal
-        owed = self._owed
+        owed = self.owed
         self._unapplied = len(batch)
         try:
             journal.append([*owed, *batch] if owed else batch)
             if owed:
-                self._owed = []
+                self.owed = []
             if self._grouped:
                 journal.sync()
         except PerdureError as error:
@@ -272,16 +273,14 @@ class Machine:
         before = running.moment
         # Alone in its batch an @unlocked command shuts out no query.
         with self._state_lock if exclusive or not own else _UNLOCKED:
+            if companion is not None:
+                companion.before(pending)
             running.moment = moment
             try:
-                if companion is not None:
-                    companion.before(pending)
                 if own or pending.context is None:
                     pending.result = self._run(pending.call)
                 else:
                     pending.result = pending.context.run(self._run, pending.call)
-                if companion is not None:
-                    companion.after(pending)
             except BaseException as error:
                 running.moment = before
                 again = not self._note_error(pending, error, own)
@@ -289,6 +288,8 @@ class Machine:
                 again = False
             finally:
                 running.moment = before
+            if companion is not None and not again:
+                self._accompany(companion, pending)
         if again:
             self._apply(pending, own, exclusive)
             return
@@ -296,17 +297,28 @@ class Machine:
         if self._subscribers:
             self._tell(pending)
 
+    def _accompany(self, companion: Companion, pending: Pending) -> None:
+        """Keeps the second copy in step. What it finds wrong is told to the caller; the command has happened."""
+        if pending.error is None or self._verdict == "keep":
+            running.moment = self._moment
+            self._moment.set(pending.seq, pending.at_ns, pending.utc_offset_min)
+            try:
+                companion.after(pending)
+            except PerdureError as error:
+                pending.error = error
+            finally:
+                running.moment = None
+
     def _note_error(self, pending: Pending, error: BaseException, own: bool) -> bool:
         """Deals with what a command raised; ``False`` if the command is to be run again."""
         if isinstance(error, Exception) and not isinstance(error, INTERRUPTING):
             pending.error = error
-            verdict = self.state.verdict(pending.call, error)
+            verdict = self._verdict = self.state.verdict(pending.call, error)
             if verdict == "restore":
                 self._roll_back(pending.seq)
-            elif verdict == "keep" and self.companion is not None:
-                self.companion.after(pending)
             self._owe(pending.seq, "raised" if verdict == "keep" else "aborted", error)
             return True
+        self._verdict = "restore"
         self._roll_back(pending.seq)
         if isinstance(error, KeyboardInterrupt) and not own:
             # It was meant for this thread, which is only working for another: that one's command is run again.
@@ -326,16 +338,16 @@ class Machine:
 
     def _owe(self, seq: int, status: Status, error: BaseException) -> None:
         """Outcomes are written with the next entries, or when the journal is idle: before anything later."""
-        self._owed.append(outcome_draft(seq, status, error))
+        self.owed.append(outcome_draft(seq, status, error))
 
     def _flush_owed(self) -> None:
-        if self._owed:
-            self.journal.append(self._owed)
-            self._owed = []
+        if self.owed:
+            self.journal.append(self.owed)
+            self.owed = []
 
     def _refusal(self) -> PerdureError:
-        if self._closed:
-            return ClosedError("it was closed", path=self.path)
+        if isinstance(self.lock, Refusing):
+            return copy.copy(self.lock.error)
         why = self.journal.failure or self._broken or "a command was interrupted between the journal and memory"
         return WriteError(
             f"no further commands are taken: {why}",
@@ -417,7 +429,7 @@ class Machine:
         """Applies entries from the journal. Raises like ``perdure.machine.replay``. The caller holds the locks."""
         start = 0
         while True:
-            known = {**outcomes, **outcomes_in(self._owed)} if self._owed else outcomes
+            known = {**outcomes, **outcomes_in(self.owed)} if self.owed else outcomes
             try:
                 replay(self.state, self._moment, entries, known, last_ns=last_ns, owe=self._owe, start=start)
                 return
@@ -546,7 +558,11 @@ class Machine:
     def after_fork_in_child(self) -> None:
         """A forked child lets go without writing anything; what it calls here is refused."""
         self._closed = True
+        self._broken = "forked"
         self._finalizer.detach()
+        # Threads that held these do not exist here.
+        self._order = threading.Lock()
+        self._state_lock = threading.RLock()
         self.lock = Refusing(
             UsageError(
                 "this process was forked from the one that opened it",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from perdure.journal import Draft
 from perdure.records import NO_CLIENT
-from perdure.snapshots import Writer
+from perdure.snapshots import Source, Writer
 
 Verdict = Literal["keep", "unchanged", "restore"]
 """What a raising command leaves: its partial changes, nothing (proven), or something that must be undone."""
@@ -46,7 +46,7 @@ class State(Protocol):
         """Writes the whole state, in a stream. Raises ``CodecError`` where something in it cannot be stored."""
         ...
 
-    def read(self, file: BinaryIO) -> Any:
+    def read(self, file: Source) -> Any:
         """A whole state, read from a stream, not yet taken over. Raises ``CodecError``."""
         ...
 
@@ -68,11 +68,14 @@ class Companion(Protocol):
     """Something that is kept in step with a machine's state: a second copy to fall back to, or to compare with."""
 
     def before(self, pending: Pending) -> None:
-        """Before a command runs."""
+        """Before a command runs. Must not fail."""
         ...
 
     def after(self, pending: Pending) -> None:
-        """After a command has run, whether or not it raised, and its changes are kept."""
+        """After a command has run, whether or not it raised, and its changes are kept.
+
+        Raises ``PerdureError`` to tell the caller of something wrong; the command has happened all the same.
+        """
         ...
 
     def rolled_back(self) -> None:

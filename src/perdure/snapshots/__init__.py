@@ -7,7 +7,7 @@ dict.
 from perdure.snapshots._files import FileSnapshotStore, snapshot_name
 from perdure.snapshots._format import SnapshotReader
 from perdure.snapshots._memory import MemorySnapshotStore
-from perdure.snapshots._protocol import Digest, Dump, Snapshot, SnapshotHeader, SnapshotStore, Writer
+from perdure.snapshots._protocol import Digest, Dump, Snapshot, SnapshotHeader, SnapshotStore, Source, Writer
 
 __all__ = [
     "Digest",
@@ -18,6 +18,7 @@ __all__ = [
     "SnapshotHeader",
     "SnapshotReader",
     "SnapshotStore",
+    "Source",
     "Writer",
     "snapshot_name",
 ]

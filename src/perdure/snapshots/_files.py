@@ -7,13 +7,13 @@ import io
 import os
 import re
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from perdure.errors import CodecError, CorruptError, StorageError, WriteError
 from perdure.fs import Fs, temporary_name
 from perdure.limits import SNAPSHOT_BLOCK_BYTES
 from perdure.snapshots._format import SnapshotReader, SnapshotWriter
-from perdure.snapshots._protocol import Digest, Dump, Snapshot, SnapshotHeader
+from perdure.snapshots._protocol import Digest, Dump, Snapshot, SnapshotHeader, Source
 
 Value = TypeVar("Value")
 _NAME = re.compile(r"snapshot-(\d{20})")
@@ -38,7 +38,7 @@ class FileSnapshotStore:
         self._fs = fs or Fs()
         self._secrets = tuple(secrets)
 
-    def write(self, header: SnapshotHeader, dump: Dump, digest: Digest, prove: Callable[[BinaryIO], bytes]) -> str:
+    def write(self, header: SnapshotHeader, dump: Dump, digest: Digest, prove: Callable[[Source], bytes]) -> str:
         """See ``SnapshotStore.write``."""
         path = os.path.join(self.directory, snapshot_name(header.seq))
         draft = temporary_name(path)
@@ -116,7 +116,7 @@ class FileSnapshotStore:
                 found.append(self.snapshot_at(seq))
         return found
 
-    def load(self, snapshot: Snapshot, load: Callable[[BinaryIO], Value]) -> tuple[Value, bytes]:
+    def load(self, snapshot: Snapshot, load: Callable[[Source], Value]) -> tuple[Value, bytes]:
         """See ``SnapshotStore.load``."""
         try:
             with self._reader(snapshot.name) as reader:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from perdure.errors import CodecError
-from perdure.snapshots._protocol import Digest, Dump, Snapshot, SnapshotHeader
+from perdure.snapshots._protocol import Digest, Dump, Snapshot, SnapshotHeader, Source
 
 Value = TypeVar("Value")
 
@@ -21,7 +21,7 @@ class MemorySnapshotStore:
         self._drafts: dict[str, tuple[bytes, bytes]] = {}
         self._published: dict[int, tuple[Snapshot, bytes, bytes]] = {}
 
-    def write(self, header: SnapshotHeader, dump: Dump, digest: Digest, prove: Callable[[BinaryIO], bytes]) -> str:
+    def write(self, header: SnapshotHeader, dump: Dump, digest: Digest, prove: Callable[[Source], bytes]) -> str:
         content = io.BytesIO()
         dump(content)
         expected = digest()
@@ -44,7 +44,7 @@ class MemorySnapshotStore:
     def newest_first(self) -> list[Snapshot]:
         return [self._published[seq][0] for seq in sorted(self._published, reverse=True)]
 
-    def load(self, snapshot: Snapshot, load: Callable[[BinaryIO], Value]) -> tuple[Value, bytes]:
+    def load(self, snapshot: Snapshot, load: Callable[[Source], Value]) -> tuple[Value, bytes]:
         _, content, digest = self._published[snapshot.seq]
         return load(io.BytesIO(content)), digest
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 Value = TypeVar("Value")
 
@@ -39,6 +39,14 @@ class Writer(Protocol):
     def write(self, data: bytes, /) -> object: ...
 
 
+class Source(Protocol):
+    """Gives a snapshot's content: what an unpickler asks of a file."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def readline(self) -> bytes: ...
+    def readinto(self, buffer: bytearray | memoryview, /) -> int: ...
+
+
 Dump = Callable[[Writer], None]
 """Writes the whole state."""
 Digest = Callable[[], bytes]
@@ -55,7 +63,7 @@ class SnapshotStore(Protocol):
     survives_fork: bool
     """Whether a draft that a forked child wrote can be published by its parent."""
 
-    def write(self, header: SnapshotHeader, dump: Dump, digest: Digest, prove: Callable[[BinaryIO], bytes]) -> str:
+    def write(self, header: SnapshotHeader, dump: Dump, digest: Digest, prove: Callable[[Source], bytes]) -> str:
         """Writes a draft, durable, loads it back, and returns its name.
 
         ``prove``: loads the content and digests what it got; it must equal ``digest()``.
@@ -82,7 +90,7 @@ class SnapshotStore(Protocol):
         """All published snapshots whose headers can be read, and of the others nothing. See ``unreadable``."""
         ...
 
-    def load(self, snapshot: Snapshot, load: Callable[[BinaryIO], Value]) -> tuple[Value, bytes]:
+    def load(self, snapshot: Snapshot, load: Callable[[Source], Value]) -> tuple[Value, bytes]:
         """Loads a content, and returns it with the digest stored beside it.
 
         Raises:

@@ -1,0 +1,100 @@
+"""perdure: plain objects that outlive the process.
+
+``open`` makes any object durable; see ``docs/tutorial.md``. ``clock``, ``rng`` and ``uuid4`` are time and chance for
+commands.
+"""
+
+from perdure import clock
+from perdure.clock import rng, uuid4
+from perdure.codecs import Codec, Json, MsgPack, Pickle
+from perdure.errors import (
+    ClosedError,
+    CodecError,
+    CorruptError,
+    DivergedError,
+    DuplicateKeyError,
+    FormatVersionError,
+    LockedError,
+    MissingError,
+    NotDeterministicError,
+    OutcomeUnknownError,
+    PerdureError,
+    PersistableError,
+    PrevalentError,
+    ReadOnlyError,
+    RecordTooLargeError,
+    RejectedError,
+    RemoteError,
+    ReplayError,
+    StorageError,
+    UnauthorizedError,
+    UnreachableError,
+    UsageError,
+    WriteError,
+)
+from perdure.machine import RecoveryReport
+from perdure.system import (
+    MEMORY,
+    ChangedCodeWarning,
+    Command,
+    Control,
+    DeterminismWarning,
+    PerdureWarning,
+    abort_exception,
+    control,
+    init_persistent_system,
+    init_system,
+    open,
+    readonly,
+    unlocked,
+)
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "MEMORY",
+    "ChangedCodeWarning",
+    "ClosedError",
+    "Codec",
+    "CodecError",
+    "Command",
+    "Control",
+    "CorruptError",
+    "DeterminismWarning",
+    "DivergedError",
+    "DuplicateKeyError",
+    "FormatVersionError",
+    "Json",
+    "LockedError",
+    "MissingError",
+    "MsgPack",
+    "NotDeterministicError",
+    "OutcomeUnknownError",
+    "PerdureError",
+    "PerdureWarning",
+    "PersistableError",
+    "Pickle",
+    "PrevalentError",
+    "ReadOnlyError",
+    "RecordTooLargeError",
+    "RecoveryReport",
+    "RejectedError",
+    "RemoteError",
+    "ReplayError",
+    "StorageError",
+    "UnauthorizedError",
+    "UnreachableError",
+    "UsageError",
+    "WriteError",
+    "__version__",
+    "abort_exception",
+    "clock",
+    "control",
+    "init_persistent_system",
+    "init_system",
+    "open",
+    "readonly",
+    "rng",
+    "unlocked",
+    "uuid4",
+]

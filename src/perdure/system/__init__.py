@@ -1,0 +1,43 @@
+"""A plain object made durable: its proxy, its commands, and what can be asked about it.
+
+``open`` is the way in; ``control`` tells and does everything that is perdure's rather than the object's own.
+"""
+
+from perdure.system._command import Command, decode_command, encode_command
+from perdure.system._control import Control, control
+from perdure.system._decorators import abort_exception, readonly, unlocked
+from perdure.system._determinism import DeterminismWarning
+from perdure.system._fingerprints import changed_methods, fingerprints
+from perdure.system._history import command_of, with_outcome
+from perdure.system._open import MEMORY, Memory, open
+from perdure.system._proxy import system_of
+from perdure.system._runtime import System
+from perdure.system._seeds import init_persistent_system, init_system
+from perdure.system._state import ObjectState
+from perdure.system._warnings import ChangedCodeWarning, PerdureWarning
+
+__all__ = [
+    "MEMORY",
+    "ChangedCodeWarning",
+    "Command",
+    "Control",
+    "DeterminismWarning",
+    "Memory",
+    "ObjectState",
+    "PerdureWarning",
+    "System",
+    "abort_exception",
+    "changed_methods",
+    "command_of",
+    "control",
+    "decode_command",
+    "encode_command",
+    "fingerprints",
+    "init_persistent_system",
+    "init_system",
+    "open",
+    "readonly",
+    "system_of",
+    "unlocked",
+    "with_outcome",
+]

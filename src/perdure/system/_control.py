@@ -1,0 +1,145 @@
+"""What can be asked of an opened system beside its own methods."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from perdure.errors import ReadOnlyError, UsageError
+from perdure.machine import Machine, Outcome, RecoveryReport, outcomes_in
+from perdure.records import Entry
+from perdure.system._command import Command
+from perdure.system._frozen import Frozen
+from perdure.system._history import command_of, state_at, with_outcome
+from perdure.system._proxy import make_proxy, system_of
+from perdure.system._runtime import System
+
+
+class Control:
+    """Everything that perdure itself says of a system, and does with it. Any thread may call any of it."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    @property
+    def seq(self) -> int:
+        """Of the last entry: commands, and the outcomes of those that raised. 0 when there is none yet."""
+        return self._system.engine.seq
+
+    @property
+    def durable_seq(self) -> int:
+        """Everything up to here survives a power cut."""
+        return self._system.engine.durable_seq
+
+    @property
+    def path(self) -> str | None:
+        """The directory, absolute; ``None`` in memory."""
+        return self._system.path
+
+    @property
+    def closed(self) -> bool:
+        return self._system.engine.closed
+
+    @property
+    def report(self) -> RecoveryReport:
+        """What opening found."""
+        return self._system.report
+
+    def take_snapshot(self) -> int:
+        """Returns the seq of a snapshot of the present state, once it is proven to load and published.
+
+        Blocks its caller; where the platform forks it stalls nobody else. Raises like ``Machine.snapshot``.
+        """
+        return self._machine("a snapshot is taken by the writer").snapshot().seq
+
+    def sync(self) -> int:
+        """Returns when everything called before is durable, with the seq. Raises ``WriteError`` like a command."""
+        return self._machine("only a writer has something to sync").sync()
+
+    def history(self, after: int = 0, before: int | None = None) -> Iterator[Command]:
+        """The commands with ``after < seq < before`` that are still there, in order, decoded one at a time.
+
+        Raises:
+            MissingError: some of them were pruned; see ``keep_history=True``.
+            CorruptError: some of them are damaged.
+            CodecError: one holds something that is not allowed or no longer exists.
+        """
+        engine, state = self._system.engine, self._system.state
+        last_seq = engine.seq if before is None else min(engine.seq, before - 1)
+        # Outcomes may stand behind `before`; they are read, too.
+        entries = engine.journal.read(after)  # type: ignore[attr-defined]
+        for entry, outcome in with_outcome(entries, self._owed()):
+            if entry.seq > last_seq:
+                return
+            yield command_of(state, entry, outcome)
+
+    def at(self, when: int | datetime.datetime) -> Any:
+        """A read-only copy of the system as it was after a seq, or at a time (a naive one is local).
+
+        Its commands raise ``ReadOnlyError``. It stays as it is and needs no closing.
+
+        Raises:
+            MissingError: what it takes was pruned; see ``keep_history=True``.
+            UsageError: that seq is still to come.
+        """
+        engine, state = self._system.engine, self._system.state.sibling()
+        journal, snapshots = engine.journal, engine.snapshots  # type: ignore[attr-defined]
+        seq = state_at(state, journal, snapshots, when, self._owed())
+        frozen = Frozen(seq, self.path, journal, snapshots)
+        return make_proxy(System(frozen, state, path=self.path, report=RecoveryReport(snapshot_seq=seq)))
+
+    def subscribe(self, subscriber: Callable[[Command], None]) -> Callable[[], None]:
+        """Has ``subscriber`` called with each command after it was applied, in order, never at replay.
+
+        It runs in the thread that applied the command, before the caller has its answer: it must be quick and must not
+        call commands. What it raises is logged. Returns a function that ends it.
+        """
+        state = self._system.state
+
+        def told(entry: Entry, error: BaseException | None) -> None:
+            outcome = None if error is None else Outcome(entry.seq, "raised", type(error).__qualname__)
+            subscriber(command_of(state, entry, outcome))
+
+        return self._machine("a follower has no commands of its own").subscribe(told)
+
+    def digest(self) -> str:
+        """64 hexadecimal digits, equal for equal states in any process. Takes time in proportion to the state."""
+        with self._system.engine.lock:
+            return self._system.state.digest().hex()
+
+    def promote(self, where: str | None = None) -> None:
+        """Makes a replica a writer."""
+        raise UsageError("this is not a replica", path=self.path)
+
+    def close(self) -> None:
+        """Makes everything durable, takes a snapshot if there is something to replay, and lets go. Idempotent.
+
+        Afterwards calls raise ``ClosedError``. Raises what the last sync or the snapshot raised, after letting go.
+        """
+        self._system.close()
+
+    def _machine(self, why: str) -> Machine:
+        machine = self._system.machine
+        if machine is None:
+            raise ReadOnlyError(f"this was opened for reading: {why}", path=self.path)
+        return machine
+
+    def _owed(self) -> dict[int, Outcome]:
+        machine = self._system.machine
+        if machine is None:
+            return {}
+        with contextlib.ExitStack() as stack:
+            if not machine.is_inside() and not machine.is_querying():
+                stack.enter_context(machine.paused())
+            return outcomes_in(machine.owed)
+
+
+def control(proxy: object) -> Control:
+    """Everything that perdure itself says of a system, and does with it.
+
+    Raises:
+        UsageError: this was not opened by perdure.
+    """
+    return Control(system_of(proxy))

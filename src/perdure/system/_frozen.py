@@ -1,0 +1,31 @@
+"""A state that does not move any more, as an engine behind a proxy."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from perdure.errors import ClosedError
+from perdure.journal import Journal
+from perdure.machine import Refusing
+from perdure.snapshots import SnapshotStore
+
+
+class Frozen:
+    """The engine of a system as it was at a seq: queries, no commands, nothing to close."""
+
+    def __init__(self, seq: int, path: str | None, journal: Journal, snapshots: SnapshotStore) -> None:
+        self.lock: Any = threading.RLock()
+        self.seq = seq
+        self.durable_seq = seq
+        self.closed = False
+        self.journal = journal
+        self.snapshots = snapshots
+        self._path = path
+
+    def is_inside(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True
+        self.lock = Refusing(ClosedError("it was closed", path=self._path))

@@ -1,0 +1,92 @@
+"""The commands of a journal, for people and programs to read; and the state as it was."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from perdure.clock import Moment, from_ns, to_ns
+from perdure.errors import MissingError, UsageError
+from perdure.journal import Journal
+from perdure.machine import Outcome, collector_off, outcomes_in, read_outcome, replay
+from perdure.records import COMMAND, OUTCOME, Entry
+from perdure.snapshots import Snapshot, SnapshotStore
+from perdure.system._command import Command, decode_command
+from perdure.system._state import ObjectState
+
+
+def command_of(state: ObjectState, entry: Entry, outcome: Outcome | None) -> Command:
+    """Raises ``CodecError`` where the entry holds something that is not allowed or no longer exists."""
+    method, args, kwargs = decode_command(state.codec, entry.payload)
+    if outcome is None:
+        return Command(entry.seq, from_ns(entry.at_ns), method, args, kwargs)
+    return Command(entry.seq, from_ns(entry.at_ns), method, args, kwargs, outcome.status, outcome.error)
+
+
+def with_outcome(entries: Iterable[Entry], owed: dict[int, Outcome]) -> Iterator[tuple[Entry, Outcome | None]]:
+    """Each command with what became of it. An outcome stands behind the entries that were appended with its command."""
+    waiting: list[Entry] = []
+    outcomes = dict(owed)
+    for entry in entries:
+        if entry.kind == OUTCOME:
+            outcome = read_outcome(entry)
+            outcomes[outcome.seq] = outcome
+        elif entry.kind == COMMAND:
+            if waiting and entry.at_ns > waiting[0].at_ns:
+                yield from ((held, outcomes.pop(held.seq, None)) for held in waiting)
+                waiting = []
+            waiting.append(entry)
+    yield from ((held, outcomes.pop(held.seq, None)) for held in waiting)
+
+
+def state_at(
+    blank: ObjectState,
+    journal: Journal,
+    snapshots: SnapshotStore,
+    when: int | datetime.datetime,
+    owed: dict[int, Outcome],
+) -> int:
+    """Fills ``blank`` with the state as it was after a seq, or at a time; returns the seq.
+
+    Raises:
+        MissingError: what it takes was pruned.
+        UsageError: that seq is still to come.
+    """
+    until_ns = to_ns(when) if isinstance(when, datetime.datetime) else None
+    if until_ns is None and isinstance(when, int) and not 0 <= when <= journal.last_seq:
+        raise UsageError(f"the journal is at seq {journal.last_seq}", seq=when)
+    base = _snapshot_for(snapshots, when, until_ns)
+    with collector_off():
+        value, _ = snapshots.load(base, blank.read)
+    blank.take_over(value)
+    entries: list[Entry] = []
+    later: list[Entry] = []
+    for entry in journal.read(base.seq):
+        wanted = entry.at_ns <= until_ns if until_ns is not None else entry.seq <= when  # type: ignore[operator]
+        if wanted and not later:
+            entries.append(entry)
+        elif entry.kind == OUTCOME or (entries and entry.at_ns <= entries[-1].at_ns):
+            later.append(entry)
+        else:
+            break
+    outcomes = {**owed, **outcomes_in(entries), **outcomes_in(later)}
+    replay(blank, Moment(journal.log_id), entries, outcomes, last_ns=1 << 63, owe=_nothing_owed)
+    return entries[-1].seq if entries else base.seq
+
+
+def _nothing_owed(seq: int, status: Any, error: BaseException) -> None:
+    return
+
+
+def _snapshot_for(snapshots: SnapshotStore, when: Any, until_ns: int | None) -> Snapshot:
+    for snapshot in snapshots.newest_first():
+        header = snapshot.header
+        # Entries may share the time of the snapshot's last one, so a snapshot of that very time may hold too much.
+        if header.at_ns < until_ns or header.seq == 0 if until_ns is not None else header.seq <= when:
+            return snapshot
+    raise MissingError(
+        "no snapshot from before that moment is left",
+        seq=when if isinstance(when, int) else None,
+        hint="open with keep_history=True from now on: then nothing is pruned",
+    )

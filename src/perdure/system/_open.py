@@ -1,0 +1,223 @@
+"""Opening a system."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from perdure.clock import Clock, SystemClock
+from perdure.codecs import Codec, get_codec
+from perdure.errors import UsageError
+from perdure.fs import Fs
+from perdure.journal import Durability
+from perdure.machine import Machine, Place, RecoveryReport, open_machine
+from perdure.system import _builtins
+from perdure.system._companions import Checker, Shadow
+from perdure.system._determinism import check_class
+from perdure.system._follower import Follower
+from perdure.system._progress import RestoreProgress
+from perdure.system._proxy import make_proxy
+from perdure.system._reading import methods_of
+from perdure.system._runtime import System
+from perdure.system._state import ObjectState
+from perdure.system._warnings import ChangedCodeWarning, warn
+
+T = TypeVar("T")
+
+Secret = bytes | Sequence[bytes] | Callable[[], bytes | Sequence[bytes]]
+
+
+class Memory:
+    """The type of ``perdure.MEMORY``: nowhere at all. For tests: same rules, no files."""
+
+    def __repr__(self) -> str:
+        return "perdure.MEMORY"
+
+
+MEMORY = Memory()
+Where = str | os.PathLike[str] | Memory | None
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "durability": ("always", "everysec", "never"),
+    "rollback": ("restore", "shadow"),
+    "validate": ("error", "warn", "off"),
+    "mode": ("rw", "r"),
+}
+
+
+def open(
+    target: type[T] | T | Callable[[], T],
+    where: Where = None,
+    *,
+    durability: Durability = "always",
+    codec: str | Codec = "pickle",
+    allow: Iterable[str | type] = (),
+    snapshot: Literal["auto", "manual"] | float = "auto",
+    keep_history: bool = False,
+    rollback: Literal["restore", "shadow"] = "restore",
+    check: bool = False,
+    validate: Literal["error", "warn", "off"] = "error",
+    mode: Literal["rw", "r"] = "rw",
+    shared: bool = False,
+    secret: Secret | None = None,
+    renames: Mapping[str, str] | None = None,
+    clock: Clock | None = None,
+    fs: Fs | None = None,
+) -> T:
+    """An object that outlives the process.
+
+    ``target``: a class, an instance (the initial state), a callable that makes one, or ``dict``, ``list``, ``set``,
+    ``collections.deque``, ``collections.Counter``. ``where``: a directory, made if missing (default: the class's name
+    in lower case), or ``perdure.MEMORY``. What is there already wins over the initial state.
+
+    What comes back looks like the object. Each call of a method is a command: journaled, made durable as ``durability``
+    says, run, and replayed at the next opening; methods marked ``@readonly`` are queries. Any thread may call.
+
+    ``durability``: "always", synced before the call returns; "everysec", handed to the operating system at once and
+    synced each second; "never", handed over at once. ``codec``: "pickle" (restricted), "json", "msgpack" or a
+    ``Codec``. ``allow``: further packages or classes that stored data may contain. ``snapshot``: "auto", seconds
+    between two, or "manual". ``keep_history``: prune nothing, so that any past moment can be opened. ``rollback``:
+    where an ``@abort_exception`` command gets the old state from, "restore" or "shadow" (a second copy). ``check``:
+    run every command twice and compare, for tests. ``validate``: what to do with methods that would not replay.
+    ``mode``: "r" reads beside a writer and follows it. ``secret``: key or keys, newest first, for a code per record.
+    ``renames``: classes and methods that have moved. ``clock``, ``fs``: for tests.
+
+    Raises:
+        NotDeterministicError: a method would not replay to the same state; the message says where.
+        LockedError: it is open for writing, here or elsewhere.
+        CorruptError, MissingError, FormatVersionError, StorageError: the directory cannot be used; nothing was changed.
+        CodecError, ReplayError: it cannot be loaded with today's code; nothing was changed.
+        UsageError: the arguments do not make sense.
+    """
+    chosen = {"durability": durability, "rollback": rollback, "validate": validate, "mode": mode}
+    _check_choices(chosen, snapshot, shared, where)
+    cls, initial = _target(target)
+    directory = _directory(where, cls)
+    if cls not in _builtins.TYPES:
+        check_class(cls, validate=validate, stacklevel=3)
+    state = ObjectState(
+        cls,
+        get_codec(codec, package=_package_of(cls), allow=(*allow, SystemClock, cls), renames=renames),
+        renames=renames,
+    )
+    place = Place(
+        directory=directory,
+        durability=durability,
+        snapshot=snapshot,
+        keep_history=keep_history,
+        secrets=_secrets(secret),
+        clock=clock,
+        fs=fs or Fs(),
+    )
+    if mode == "r":
+        return _open_reader(state, place)  # type: ignore[no-any-return]
+    machine, report = open_machine(state, _with_clock(cls, initial), place, progress=RestoreProgress())
+    try:
+        if report.changed_methods:
+            warn(
+                f"{', '.join(report.changed_methods)}: the code has changed since commands were journaled that were "
+                f"replayed just now ({directory}); perdure verify tells whether the outcome is the same",
+                ChangedCodeWarning,
+                stacklevel=3,
+            )
+        return _proxy_for(machine, state, report, rollback=rollback, check=check)  # type: ignore[no-any-return]
+    except BaseException:
+        machine.close(snapshot=False)
+        raise
+
+
+def _proxy_for(machine: Machine, state: ObjectState, report: RecoveryReport, *, rollback: str, check: bool) -> Any:
+    checker = Checker(state) if check else None
+    if checker is not None:
+        machine.companion = checker
+    elif rollback == "shadow":
+        machine.companion = Shadow(state)
+    return make_proxy(System(machine, state, path=machine.path, report=report, checker=checker))
+
+
+def _open_reader(state: ObjectState, place: Place) -> Any:
+    if place.directory is None:
+        raise UsageError('mode="r" reads beside a writer: it needs a directory')
+    follower = Follower(state, place)
+    return make_proxy(System(follower, state, path=follower.path, report=follower.report))
+
+
+def _check_choices(chosen: Mapping[str, object], snapshot: object, shared: bool, where: object) -> None:
+    for name, value in chosen.items():
+        if value not in _CHOICES[name]:
+            raise UsageError(f"{name}={value!r}", hint=f"one of {', '.join(map(repr, _CHOICES[name]))}")
+    if snapshot not in ("auto", "manual") and (
+        not isinstance(snapshot, (int, float)) or isinstance(snapshot, bool) or snapshot <= 0
+    ):
+        raise UsageError(f"snapshot={snapshot!r}", hint='"auto", "manual", or seconds between two snapshots')
+    if shared:
+        raise UsageError(
+            "shared=True is not part of this version", hint="one process writes; others open with mode='r'"
+        )
+    if isinstance(where, str) and "://" in where:
+        raise UsageError(f"engine URLs are not part of this version: {where}", hint="a directory, or perdure.MEMORY")
+
+
+def _target(target: Any) -> tuple[type, Callable[[], Any]]:
+    """The class of the root, and what makes the initial one."""
+    if isinstance(target, type):
+        return target, target
+    if callable(target) and _is_factory(target):
+        made = target()
+        return type(made), lambda: made
+    return type(target), lambda: target
+
+
+def _is_factory(target: Any) -> bool:
+    # An instance of a class of the user's own may be callable, too, and is meant as the initial state.
+    return type(target).__module__ in ("builtins", "functools")
+
+
+def _directory(where: Where, cls: type) -> str | None:
+    if isinstance(where, Memory):
+        return None
+    return os.path.abspath(cls.__name__.lower() if where is None else os.fspath(where))
+
+
+def _package_of(cls: type) -> str:
+    """The top-level package whose classes stored data may contain: that of the class, or of whoever opens a
+    built-in."""
+    module = cls.__module__
+    if cls in _builtins.TYPES:
+        frame = sys._getframe(1)
+        while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == "perdure":
+            frame = frame.f_back  # type: ignore[assignment]
+        module = str(frame.f_globals.get("__name__", "__main__")) if frame is not None else "__main__"
+    return module.partition(".")[0]
+
+
+def _secrets(secret: Secret | None) -> tuple[bytes, ...]:
+    if secret is None:
+        return ()
+    given = secret() if callable(secret) else secret
+    keys = (given,) if isinstance(given, (bytes, bytearray)) else tuple(given)
+    if not keys or not all(isinstance(key, (bytes, bytearray)) and key for key in keys):
+        raise UsageError("secret= takes bytes, several of them, or a function that returns them", hint="not empty")
+    return tuple(bytes(key) for key in keys)
+
+
+def _with_clock(cls: type, initial: Callable[[], Any]) -> Callable[[], Any]:
+    """Gives the root its ``_clock``, if the class asks for one and has none of its own."""
+    if not _mentions_clock(cls):
+        return initial
+
+    def make() -> Any:
+        root = initial()
+        if not hasattr(root, "_clock"):
+            root._clock = SystemClock()
+        return root
+
+    return make
+
+
+def _mentions_clock(cls: type) -> bool:
+    if cls in _builtins.TYPES or hasattr(cls, "_clock"):
+        return False
+    return any("_clock" in source.function.__code__.co_names for source in methods_of(cls).values())

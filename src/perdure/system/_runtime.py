@@ -1,0 +1,104 @@
+"""What stands behind a proxy: one opened system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from types import GeneratorType
+from typing import Any, Protocol
+
+from perdure.errors import ReadOnlyError
+from perdure.machine import Machine, RecoveryReport
+from perdure.system._command import Arguments, Keywords, encode_command
+from perdure.system._companions import Checker
+from perdure.system._state import ObjectState
+
+
+class Engine(Protocol):
+    """What a proxy needs of what keeps its state: a ``Machine``, or something that only reads."""
+
+    lock: Any
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def durable_seq(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def is_inside(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class System:
+    """One opened system: its engine, its state, and the two ways to call a method of it.
+
+    A proxy holds the only lasting reference to it, so that a proxy that is dropped lets go of its files at once.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        state: ObjectState,
+        *,
+        path: str | None,
+        report: RecoveryReport,
+        checker: Checker | None = None,
+    ) -> None:
+        self.engine = engine
+        self.machine = engine if isinstance(engine, Machine) else None
+        self.state = state
+        self.root = state.root
+        self.path = path
+        self.report = report
+        self.checker = checker
+        self.codec = state.codec
+
+    def command(self, method: str, args: Arguments, kwargs: Keywords, exclusive: bool = True) -> Any:
+        """Journals and runs one call. From inside a command it is simply made: it is part of that one.
+
+        Raises:
+            CodecError: an argument cannot be stored. Nothing happened.
+            ReadOnlyError: this was opened for reading. Nothing happened.
+            and what ``Machine.handle`` and the method raise.
+        """
+        engine = self.engine
+        if engine.is_inside():
+            return self.state.function(method)(self.state.root, *args, **kwargs)
+        machine = self.machine
+        if machine is None:
+            if engine.closed:
+                engine.lock.__enter__()
+            raise ReadOnlyError(
+                f"{method}() is a command, and this was opened for reading",
+                path=self.path,
+                hint='open it with mode="rw", or mark the method @readonly if it changes nothing',
+            )
+        payload, args, kwargs = encode_command(self.codec, method, args, kwargs)
+        return machine.handle(payload, (self.state.function(method), args, kwargs), exclusive=exclusive)
+
+    def query(self, name: str, function: Callable[..., Any], args: Arguments, kwargs: Keywords) -> Any:
+        """Calls something that changes nothing, while no command runs."""
+        checker = self.checker
+        with self.engine.lock:
+            if checker is None or self.engine.is_inside():
+                result = function(self.state.root, *args, **kwargs)
+            else:
+                before = checker.digest()
+                result = function(self.state.root, *args, **kwargs)
+                checker.query(name, before)
+        if type(result) is GeneratorType:
+            return self.stepwise(result)
+        return result
+
+    def stepwise(self, generator: Generator[Any, None, Any]) -> Iterator[Any]:
+        """A query that is a generator: no command runs during a step, but some may between two."""
+        engine = self.engine
+        while True:
+            with engine.lock:
+                try:
+                    value = next(generator)
+                except StopIteration:
+                    return
+            yield value
+
+    def close(self) -> None:
+        self.engine.close()
