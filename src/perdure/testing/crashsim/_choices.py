@@ -10,14 +10,13 @@ from collections.abc import Set as AbstractSet
 from perdure.testing.crashsim._changes import Change, Data, Names, Shrinkage
 from perdure.testing.crashsim._models import Posix
 
-_EXHAUSTIVE_MAX = 10
 _EXHAUSTIVE_EVENTS_MAX = 8
 
 
 def choices(model: Posix, pending: Sequence[Change], limit: int, rng: random.Random) -> Iterator[frozenset[int]]:
-    """Sets of indices into ``pending`` that the model allows; at most ``limit`` where there are too many for all."""
+    """Sets of indices into ``pending`` that the model allows: all of them, or ``limit`` where there are more."""
     count = len(pending)
-    if count <= _EXHAUSTIVE_MAX:
+    if 1 << count <= limit:
         for bits in range(1 << count):
             kept = _from_bits(bits, count)
             if model.allows(pending, kept):

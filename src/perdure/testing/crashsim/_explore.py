@@ -34,7 +34,7 @@ def explore(
     recover: Workload | None = None,
     nested: bool = False,
     kill_restart: bool = False,
-    limit: int = 400,
+    limit: int = 1024,
     seed: int = 0,
     seconds_max: float | None = None,
     failures_max: int = 20,
@@ -42,7 +42,7 @@ def explore(
     """Runs ``workload`` once in an empty directory, then cuts the power after each of its steps.
 
     For each step and each model of ``models``, ``check`` is called on every directory that the cut may have left, and
-    on at most ``limit`` of them where there are too many; ``seed`` decides which.
+    on at most ``limit`` of them where there are more; ``seed`` decides which. 1024 are all ways to lose ten changes.
 
     ``recover``: what a restarted process does, for the two that follow; ``workload`` itself by default. What it logs as
     acknowledged must survive the second cut, so it should log at once what it found. ``nested``: on each of those
