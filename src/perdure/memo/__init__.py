@@ -8,16 +8,26 @@ instances carry their results when they are pickled, ``Deallocatable`` and its c
 from perdure.errors import PersistableError
 from perdure.memo._container import PersistableContainer
 from perdure.memo._dealloc import Deallocatable, dealloc, dealloc_recursive, resource
+from perdure.memo._function import BoundMemo, Memo, MemoInfo
+from perdure.memo._memo import memo
+from perdure.memo._missing import MISSING
 from perdure.memo._persisted import persisted
+from perdure.memo._warnings import MemoWarning
 from perdure.memo._work import PersistedWork
 
 __all__ = [
+    "MISSING",
+    "BoundMemo",
     "Deallocatable",
+    "Memo",
+    "MemoInfo",
+    "MemoWarning",
     "PersistableContainer",
     "PersistableError",
     "PersistedWork",
     "dealloc",
     "dealloc_recursive",
+    "memo",
     "persisted",
     "resource",
 ]

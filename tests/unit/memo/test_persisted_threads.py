@@ -130,7 +130,7 @@ class InFile:
         return 42
 
 
-def ask(directory: str, answers: "multiprocessing.Queue[int]") -> None:
+def ask(directory: str, answers: multiprocessing.SimpleQueue[int]) -> None:
     os.chdir(directory)
     answers.put(InFile().value)
 

@@ -1,0 +1,153 @@
+"""A short digest of what a function does, to tell when its stored results come from other code.
+
+It covers the function and what it calls in its own top-level package: functions, methods of its own class (``self.x``),
+and classes with all their methods. It follows the syntax tree, so comments, formatting, docstrings and type hints leave
+it as it is. Not covered: other packages, values of global variables, what is reached through objects.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+CODE_BYTES = 8
+_REACHED_MAX = 500
+_IGNORED = frozenset({"ctx", "kind", "type_comment", "annotation", "returns", "type_params", "simple"})
+
+
+def code_digest(function: Callable[..., Any]) -> bytes:
+    """8 bytes. Never raises: a function whose source cannot be found counts by its compiled code."""
+    found: dict[FunctionType, str] = {}
+    waiting: list[Any] = [inspect.unwrap(function)]
+    while waiting and len(found) < _REACHED_MAX:
+        each = waiting.pop()
+        if isinstance(each, FunctionType) and each not in found:
+            tree = _tree(each)
+            found[each] = _written(each, tree)
+            waiting.extend(_called(each, tree))
+    digest = hashlib.blake2b(b"perdure-memo-code-1", digest_size=CODE_BYTES)
+    for text in sorted(f"{each.__module__}:{each.__qualname__}:{written}" for each, written in found.items()):
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.digest()
+
+
+def _tree(function: FunctionType) -> ast.AST | None:
+    try:
+        parsed = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    # A lambda's source is the whole statement around it, which says more than the lambda: then its code counts.
+    definition = parsed[0] if parsed else None
+    return definition if isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef) else None
+
+
+def _called(function: FunctionType, tree: ast.AST | None) -> Iterator[Any]:
+    """The functions of the same package that are named in ``function``, whether or not they are called there."""
+    package = function.__module__.partition(".")[0]
+    scope = {**function.__globals__, **_closure(function)}
+    for chain in _chains(tree) if tree is not None else [(name,) for name in function.__code__.co_names]:
+        target = _own_class(function) if chain[0] in ("self", "cls") else scope.get(chain[0])
+        for name in chain[1:]:
+            if isinstance(target, ModuleType) and _is_of(target.__name__, package):
+                target = vars(target).get(name)
+            elif isinstance(target, type):
+                target = inspect.getattr_static(target, name, None)
+            else:
+                break
+        yield from _functions_in(target, package)
+
+
+def _functions_in(target: Any, package: str) -> Iterator[FunctionType]:
+    if isinstance(target, property):
+        members: list[Any] = [target.fget, target.fset]
+    elif isinstance(target, type):
+        members = list(vars(target).values()) if _is_of(target.__module__, package) else []
+    else:
+        members = [target]
+    for member in members:
+        if isinstance(member, property):
+            member = member.fget
+        if isinstance(member, staticmethod | classmethod):
+            member = member.__func__
+        try:
+            function = inspect.unwrap(member) if callable(member) and not isinstance(member, type) else None
+        except ValueError:
+            continue
+        if isinstance(function, FunctionType) and _is_of(function.__module__ or "", package):
+            yield function
+
+
+def _is_of(module: str, package: str) -> bool:
+    return module.partition(".")[0] == package
+
+
+def _closure(function: FunctionType) -> dict[str, Any]:
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            continue  # Not assigned yet.
+    return found
+
+
+def _own_class(function: FunctionType) -> object:
+    """The class in whose body ``function`` stands, where that can be found."""
+    target: Any = sys.modules.get(function.__module__)
+    for name in function.__qualname__.split(".")[:-1]:
+        target = vars(target).get(name) if isinstance(target, ModuleType | type) else None
+    return target
+
+
+def _chains(tree: ast.AST) -> Iterator[tuple[str, ...]]:
+    """Every ``name`` and ``name.attribute.attribute`` that is read."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        inner: ast.AST = node
+        while isinstance(inner, ast.Attribute):
+            names.append(inner.attr)
+            inner = inner.value
+        if isinstance(inner, ast.Name):
+            yield inner.id, *reversed(names)
+
+
+# ---- the text of one function
+
+
+def _written(function: FunctionType, tree: ast.AST | None) -> str:
+    if tree is not None:
+        return _canonical(tree)
+    version = ".".join(map(str, sys.version_info[:2]))
+    return f"{sys.implementation.name} {version} {_code_text(function.__code__)}"
+
+
+def _canonical(node: object) -> str:
+    """The same text on every Python from 3.11: versions differ in which empty fields they have."""
+    if not isinstance(node, ast.AST):
+        return f"{type(node).__name__}:{node!a}"
+    fields = []
+    for name, value in ast.iter_fields(node):
+        if name in _IGNORED or name == "decorator_list" or value is None or value == []:
+            continue
+        items = _without_docstring(value) if name == "body" and isinstance(value, list) else value
+        written = ",".join(map(_canonical, items)) if isinstance(items, list) else _canonical(items)
+        fields.append(f"{name}=[{written}]")
+    return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _without_docstring(body: list[Any]) -> list[Any]:
+    first = body[0] if body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        return body[1:]
+    return body
+
+
+def _code_text(code: CodeType) -> str:
+    consts = [_code_text(each) if isinstance(each, CodeType) else ascii(each) for each in code.co_consts]
+    return f"{code.co_code.hex()} {consts} {code.co_names}"

@@ -1,0 +1,99 @@
+"""Results in memory, in front of the directory.
+
+What cannot change is handed out as it is. Anything else is kept as bytes and decoded for each caller, so that no caller
+sees what another one did to its copy. A result is believed for a second; then its file is looked at: if another process
+has deleted or replaced it, that counts here, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from perdure.memo._missing import MISSING
+from perdure.memo._store import Stamp
+
+BELIEVED_S = 1.0
+ITEMS_MAX = 2048
+ITEM_BYTES_MAX = 64 * 1024
+
+_SCALARS = frozenset({str, int, bool, float, complex, bytes, type(None)})
+
+
+class Kept:
+    """One result in memory: ``value``, or ``MISSING`` and the ``payload`` that is decoded for each caller.
+
+    ``until_s``: believed until then, on the monotonic clock.
+    """
+
+    __slots__ = ("made_at_ns", "payload", "raised", "stamp", "until_s", "value")
+
+    def __init__(self, value: Any, payload: bytes, raised: bool, stamp: Stamp, made_at_ns: int) -> None:
+        self.value = value
+        self.payload = payload
+        self.raised = raised
+        self.stamp = stamp
+        self.made_at_ns = made_at_ns
+        self.until_s = 0.0
+
+    def believe(self, expires_in_s: float | None) -> None:
+        """Believe it from now on for a while."""
+        self.until_s = time.monotonic() + (BELIEVED_S if expires_in_s is None else min(BELIEVED_S, expires_in_s))
+
+
+class Front:
+    """By key, and by the plain arguments that led to that key. Any thread may call; single steps are atomic.
+
+    ``get_plain`` is the method of a dict, for the fastest way of a hit.
+    """
+
+    def __init__(self) -> None:
+        self._by_key: dict[bytes, Kept] = {}
+        self._by_arguments: dict[Any, Kept] = {}
+        self.get: Callable[[bytes], Kept | None] = self._by_key.get
+        self.get_plain: Callable[[Any], Kept | None] = self._by_arguments.get
+
+    def keep(self, key: bytes, kept: Kept) -> None:
+        """Keep a result under its key, if it is small."""
+        if len(kept.payload) <= ITEM_BYTES_MAX:
+            self._make_room(self._by_key)
+            self._by_key[key] = kept
+
+    def keep_plain(self, plain: Any, kept: Kept) -> None:
+        """Keep a result that cannot change under the arguments themselves.
+
+        ``plain``: types and values. Zeros are left out: ``0.0`` and ``-0.0`` are equal for a dict, and different keys.
+        """
+        zero = any(type(each) is float and each == 0.0 for each in plain[1])
+        if not zero and not kept.raised and kept.value is not MISSING:
+            self._make_room(self._by_arguments)
+            self._by_arguments[plain] = kept
+
+    def forget(self, key: bytes) -> None:
+        """Forget one result."""
+        kept = self._by_key.pop(key, None)
+        if kept is not None:
+            kept.until_s = 0.0  # It may be kept by its arguments, too.
+
+    def clear(self) -> None:
+        """Forget all."""
+        for key in list(self._by_key):
+            self.forget(key)
+        self._by_arguments.clear()
+
+    @staticmethod
+    def _make_room(items: dict[Any, Kept]) -> None:
+        while len(items) >= ITEMS_MAX:
+            try:
+                del items[next(iter(items))]
+            except (KeyError, StopIteration, RuntimeError):
+                continue  # Another thread did.
+
+
+def is_immutable(value: object) -> bool:
+    """Whether no caller can change ``value``: scalars, and tuples and frozensets of them."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    return kind in (tuple, frozenset) and all(map(is_immutable, value))  # type: ignore[call-overload]
