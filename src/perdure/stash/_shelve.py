@@ -1,0 +1,206 @@
+"""Items in a shelf of the standard library."""
+
+from __future__ import annotations
+
+import dbm
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from perdure.errors import LockedError, StorageError
+from perdure.fs import Fs
+from perdure.stash._base import MISSING, check_name
+from perdure.stash._closeable import CloseableStash
+from perdure.stash._coded import CodedStash, package_of_caller
+from perdure.stash._names import as_bytes, as_text
+
+LOCK_WAIT_S = 10.0
+"""How long one process waits for another to close the shelf."""
+_MARK = b"\x00perdure-filled"
+
+
+@dataclass(eq=False)
+class ShelveStash(CodedStash, CloseableStash):
+    """Items in a DBM database, as ``shelve`` keeps them: with the default codec ``shelve.open`` reads the same file.
+
+    A shelf is not made for crashes: a power cut in the middle of a write can cost the file. Use ``LogStash`` or
+    ``DirectoryStash`` for what must not be lost.
+
+    ``path``: without the suffix that some DBM libraries add. ``writeback``: keep the objects that were loaded, and
+    write them all when closing, so that changes made in place are not lost; with ``auto_close=False`` or a ``with``
+    block. ``auto_close``: open the file for each call and close it behind it, so that nothing is left open and other
+    processes get their turn.
+    """
+
+    path: Path
+    writeback: bool = False
+    auto_close: bool = True
+
+    _transient: ClassVar[frozenset[str]] = CodedStash._transient | {"_db", "_lock", "_kept", "_blocks"}
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.path)
+        super().__post_init__()
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._db: Any = None
+        self._kept: dict[str, Any] = {}
+        self._lock = threading.RLock()
+        self._blocks = 0
+
+    # ---- opening and closing -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _shelf(self) -> Iterator[Any]:
+        """The open database, for one call."""
+        with self._lock:
+            if self._db is None:
+                self._db = self._open()
+            try:
+                with self._dbm_errors():
+                    yield self._db
+            finally:
+                if self.auto_close and not self._blocks:
+                    self.close()
+
+    def _open(self) -> Any:
+        Fs().make_directory(str(self.path.parent))
+        deadline_s = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                return dbm.open(str(self.path), "c", 0o600)
+            except dbm.error as error:
+                busy = "temporarily unavailable" in str(error) or "locked" in str(error)
+                if busy and time.monotonic() < deadline_s:
+                    time.sleep(0.01)
+                    continue
+                kind = LockedError if busy else StorageError
+                raise kind(f"the shelf cannot be opened: {error}", path=self.path) from error
+
+    @contextmanager
+    def _dbm_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (*dbm.error, OSError) as error:
+            raise StorageError(f"the shelf refused: {error}", path=self.path) from error
+
+    def __enter__(self) -> ShelveStash:
+        with self._lock:
+            self._blocks += 1
+            if self._db is None:
+                self._db = self._open()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                self.close()
+
+    def close(self) -> None:
+        """Write what was kept for ``writeback``, and close the file. The next call opens it again."""
+        with self._lock:
+            db, self._db = self._db, None
+            if db is None:
+                return
+            try:
+                with self._dbm_errors():
+                    for name, value in self._kept.items():
+                        db[as_bytes(name)] = self._encode(name, value)
+            finally:
+                self._kept.clear()
+                with self._dbm_errors():
+                    db.close()
+
+    # ---- items -------------------------------------------------------------------------------------------------------
+
+    def load(self, name: str) -> Any:
+        """The value; ``None`` where there is none."""
+        return ShelveStash.get(self, name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value, or ``default``."""
+        with self._shelf() as db:
+            if name in self._kept:
+                return self._kept[name]
+            try:
+                data = db[as_bytes(check_name(name))]
+            except KeyError:
+                return default
+            value = self._decode(name, data, str(self.path))
+            if self.writeback:
+                self._kept[name] = value
+            return value
+
+    def exists(self, name: str) -> bool:
+        """Whether the shelf has it."""
+        with self._shelf() as db:
+            return as_bytes(check_name(name)) in db
+
+    def dump(self, name: str, value: Any) -> None:
+        """Store it. Durable as far as the DBM library goes."""
+        data = self._encode(check_name(name), value)
+        with self._shelf() as db:
+            db[as_bytes(name)] = data
+            self._kept.pop(name, None)
+            if self.writeback:
+                self._kept[name] = value
+
+    def delete(self, name: str | None = None) -> None:
+        """Forget it, or all."""
+        if name is None:
+            self.clear()
+            return
+        with self._shelf() as db:
+            self._kept.pop(check_name(name), None)
+            with suppress(KeyError):
+                del db[as_bytes(name)]
+
+    def clear(self) -> None:
+        """Forget all. The file stays."""
+        with self._shelf() as db:
+            self._kept.clear()
+            for key in [_MARK, *db.keys()]:
+                with suppress(KeyError):
+                    del db[key]
+
+    def keys(self) -> Iterator[str]:
+        """The names as they are now, in no particular order."""
+        with self._shelf() as db:
+            keys = db.keys()
+            return iter([as_text(key) for key in keys if key != _MARK])
+
+    def fill_mark(self) -> str | None:
+        """See ``Stash.fill_mark``; kept in the shelf."""
+        with self._shelf() as db:
+            mark = db.get(_MARK, MISSING)
+            return None if mark is MISSING or mark is None else bytes(mark).decode()
+
+    def set_fill_mark(self, text: str | None) -> None:
+        """See ``Stash.set_fill_mark``; kept in the shelf."""
+        with self._shelf() as db:
+            if text is not None:
+                db[_MARK] = text.encode()
+            else:
+                with suppress(KeyError):
+                    del db[_MARK]
+
+
+@contextmanager
+def shelve(path: Path | str, writeback: bool = False, **fields: Any) -> Iterator[ShelveStash]:
+    """A ``ShelveStash`` that is open for a ``with`` block and closed, whatever happens, behind it.
+
+    ``fields``: further fields of ``ShelveStash``, such as ``codec`` and ``allow``.
+    """
+    fields.setdefault("package", package_of_caller())
+    stash = ShelveStash(Path(path), writeback, auto_close=False, **fields)
+    try:
+        with stash:
+            yield stash
+    finally:
+        stash.close()
