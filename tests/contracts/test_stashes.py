@@ -132,7 +132,7 @@ class TestFsspecStashOnTheDisk(StashContract):
         return FsspecStash(f"file://{tmp_path}/items")
 
 
-# ---- layers -------------------------------------------------------------------------------------------------------------
+# ---- layers ----------------------------------------------------------------------------------------------------------
 
 
 class TestDelegateStash(StashContract):

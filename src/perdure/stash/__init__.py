@@ -16,11 +16,13 @@ from perdure.stash._directory import DirectoryStash
 from perdure.stash._factory import CacheFactoryStash, FactoryStash
 from perdure.stash._failure import Failure
 from perdure.stash._failures import FailureFilterStash, ProtectiveStash
+from perdure.stash._fill_progress import FillProgress
 from perdure.stash._fsspec import FsspecStash
 from perdure.stash._increment import IncrementKeyDirectoryStash
 from perdure.stash._log import LogStash
 from perdure.stash._mapping import MappingStash
 from perdure.stash._mapping_view import StashMapping
+from perdure.stash._multi import MultiProcessFactoryStash, MultiProcessRobustStash, MultiProcessStash
 from perdure.stash._one_shot import OneShotFactoryStash
 from perdure.stash._preemptive import PreemptiveStash, PrimablePreemptiveStash
 from perdure.stash._prime import PrimeableStash
@@ -44,6 +46,7 @@ __all__ = [
     "FactoryStash",
     "Failure",
     "FailureFilterStash",
+    "FillProgress",
     "FsspecStash",
     "IncrementKeyDirectoryStash",
     "KeyLimitStash",
@@ -52,6 +55,9 @@ __all__ = [
     "LogStash",
     "MappingStash",
     "Missing",
+    "MultiProcessFactoryStash",
+    "MultiProcessRobustStash",
+    "MultiProcessStash",
     "NoopStash",
     "OneShotFactoryStash",
     "PreemptiveStash",
