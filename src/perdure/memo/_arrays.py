@@ -76,6 +76,8 @@ def _chunks(head: bytes, data: memoryview) -> Iterator[Any]:
 def map_array(fs: Fs, directory: str, payload: bytes) -> Any | Missing:
     """The array, read-only and mapped from its file; ``MISSING`` where the file is not what the entry says.
 
+    ``FileNotFoundError``: there is no file.
+
     The mapping outlives the file's name: an array in use stays whole when its entry is evicted.
     """
     import numpy
@@ -93,5 +95,7 @@ def map_array(fs: Fs, directory: str, payload: bytes) -> Any | Missing:
             fs.close(fd)
         order: Any = "F" if place.fortran else "C"
         return numpy.ndarray(place.shape, numpy.dtype(place.dtype), mapped, place.offset, order=order)
+    except FileNotFoundError:
+        raise
     except (msgspec.MsgspecError, OSError, ValueError, TypeError):
         return MISSING

@@ -86,13 +86,13 @@ class AsyncMemo(Memo[P, Any]):
     async def _leased_async(self, key: bytes) -> AsyncIterator[None]:
         """One process at a time, and one thread of this one."""
         lease = self._store.lease(key)
-        with contextlib.suppress(OSError):  # As for ``_leased``.
-            await asyncio.to_thread(self._store.prepare)
-            for wait_s in waits_s():
-                if lease.take_now():
-                    break
-                await asyncio.sleep(wait_s)
         try:
+            with contextlib.suppress(OSError):  # As for ``_leased``.
+                await asyncio.to_thread(self._store.prepare)
+                for wait_s in waits_s():
+                    if lease.take_now():
+                        break
+                    await asyncio.sleep(wait_s)
             yield
         finally:
             lease.give_back()

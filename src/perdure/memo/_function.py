@@ -210,10 +210,7 @@ class Memo(Generic[P, R]):
             return None
         entry, stamp = read
         if entry.kind == "array":
-            array = self._store.map_array(entry)
-            if array is MISSING:
-                warn(f"a stored array of {self._name} is gone or damaged and is computed again")
-            return None if array is MISSING else Found(array, False)
+            return self._map(entry)
         try:
             value = self._settings.codec.decode(entry.payload)
         except CodecError as error:
@@ -224,6 +221,16 @@ class Memo(Generic[P, R]):
             return None
         self._keep(entry, value, stamp, plain)
         return Found(value, raised)
+
+    def _map(self, entry: Entry) -> Found | None:
+        try:
+            array = self._store.map_array(entry)
+        except FileNotFoundError:
+            return None  # Evicted a moment ago, or by a process that died on the way to the entry.
+        if array is MISSING:
+            warn(f"a stored array of {self._name} is damaged and is computed again")
+            return None
+        return Found(array, False)
 
     def _keep(self, entry: Entry, value: Any, stamp: Stamp, plain: Any) -> None:
         unchanging: Any | Missing = value if is_immutable(value) else MISSING
@@ -276,10 +283,10 @@ class Memo(Generic[P, R]):
     def _leased(self, key: bytes) -> Iterator[None]:
         lease = self._store.lease(key)
         # Without a lease two processes may compute the same, no harm; where nothing can be stored, saving will say so.
-        with contextlib.suppress(OSError):
-            self._store.prepare()
-            lease.take()
         try:
+            with contextlib.suppress(OSError):
+                self._store.prepare()
+                lease.take()
             yield
         finally:
             lease.give_back()
@@ -303,15 +310,16 @@ class Memo(Generic[P, R]):
                 payload = settings.codec.encode(value)
             made_at_ns = settings.clock.time_ns()
             entry = Entry(self._name, key, self._code_digest(), made_at_ns, kind, settings.codec.name, payload)
-            self._store.write(entry)
+            self._store.write(entry, array_bytes=value.nbytes if kind == "array" else 0)
         except (CodecError, OSError) as error:
             warn(f"a result of {self._name} cannot be stored: {error}")
             return value
         self._front.forget(key)
         if kind == "array":
-            mapped = self._store.map_array(entry)
-            return value if mapped is MISSING else mapped
-        return value if raised or is_immutable(value) else settings.codec.decode(payload)
+            mapped = self._map(entry)
+            return value if mapped is None else mapped.value
+        # Not ``value`` itself: a codec may make another type of it, and nobody shall see that at the second call only.
+        return settings.codec.decode(payload)
 
 
 class BoundMemo(Generic[P, R]):

@@ -71,9 +71,15 @@ class Lease:
     def give_back(self) -> None:
         """Idempotent. Never raises: a lock file that cannot be deleted is only litter."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                self._fs.unlink(self._path)
-            self._close()
+            try:
+                with contextlib.suppress(OSError):
+                    self._fs.unlink(self._path)
+            finally:
+                self._close()
+
+    def __del__(self) -> None:
+        # An interrupt may come in the very line that gives it back; nobody else in this process could ever take it then.
+        self._close()
 
     def after_fork_in_child(self) -> None:
         """Called in each forked child before anything else runs there."""

@@ -114,20 +114,18 @@ class Store:
         self._touch(path, found.st_mtime)
         return _stamp(found)
 
-    def write(self, entry: Entry) -> None:
-        """Store ``entry`` in place of what was there. ``OSError``: what was there is there."""
+    def write(self, entry: Entry, *, array_bytes: int = 0) -> None:
+        """Store ``entry``, and delete others where it gets too much. ``OSError``: what was there is there."""
         chunks = encode_entry(entry)
         self._fs.write_atomically(self._path(entry.key), chunks, durable=self._durable)
-        self._grown_by(sum(map(len, chunks)))
+        self._grown_by(sum(map(len, chunks)) + array_bytes)
 
     def write_array(self, key: bytes, array: Any) -> bytes:
         """Store a large array and return the payload for its entry, which must be written next."""
-        payload = write_array(self._fs, self.directory, f"{key.hex()}-{secrets.token_hex(8)}.npy", array)
-        self._grown_by(array.nbytes)
-        return payload
+        return write_array(self._fs, self.directory, f"{key.hex()}-{secrets.token_hex(8)}.npy", array)
 
     def map_array(self, entry: Entry) -> Any | Missing:
-        """The array of an entry, or ``MISSING``."""
+        """The array of an entry, or ``MISSING``. ``FileNotFoundError``: it has been evicted."""
         return map_array(self._fs, self.directory, entry.payload)
 
     def remove(self, key: bytes) -> bool:

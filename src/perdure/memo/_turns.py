@@ -98,27 +98,23 @@ class Turn:
 
 
 class Turns:
-    """A turn for each key that is being computed, and none for the others."""
+    """A turn for each key that is being computed.
+
+    Without a lock of its own, which a forked child or an interrupt could find taken for ever. So, rarely, two threads
+    hold different turns of one key: when one gives its turn back just as the other comes. The lease settles that.
+    """
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._guard = threading.Lock()
-        self._pid = os.getpid()
-        self._turns: dict[Hashable, tuple[Turn, int]] = {}
+        self._turns: dict[Hashable, Turn] = {}
 
     @contextlib.contextmanager
     def of(self, key: Hashable) -> Iterator[None]:
         """Wait for the turn of ``key``, hold it for the block. Raises as ``Turn`` does."""
-        if self._pid != os.getpid():
-            self._guard, self._pid, self._turns = threading.Lock(), os.getpid(), {}
-        with self._guard:
-            turn, count = self._turns.get(key) or (Turn(self._what), 0)
-            self._turns[key] = turn, count + 1
-        try:
-            with turn:
+        turn = self._turns.setdefault(key, Turn(self._what))
+        with turn:
+            try:
                 yield
-        finally:
-            with self._guard:
-                turn, count = self._turns.pop(key, (turn, 0))
-                if count > 1:
-                    self._turns[key] = turn, count - 1
+            finally:
+                if self._turns.get(key) is turn:
+                    self._turns.pop(key, None)

@@ -20,4 +20,4 @@ def warn(message: str) -> None:
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and os.path.dirname(os.path.abspath(frame.f_code.co_filename)) == _HERE:
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, MemoWarning, stacklevel=level - 1)
+    warnings.warn(message, MemoWarning, stacklevel=level)
