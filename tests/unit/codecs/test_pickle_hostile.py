@@ -182,10 +182,10 @@ def attacks(canary: str) -> dict[str, bytes]:
     }  # fmt: skip
 
 
-# The frame ends inside an item of bytes. Reading from a file, the unpickler drops the two bytes that are left of the frame and
-# takes the item from behind: from there on it is two bytes ahead of who did not, and runs what should be bytes.
+# The frame ends inside a text. Reading from a file, the unpickler drops the two bytes that are left of the frame and
+# takes the text from behind: from there on it is two bytes ahead of who did not, and runs what should be bytes.
 _MEMO_BOMB = b"Nr\xff\xff\xff\x7f."
-_CROSSING = b"\x95" + struct.pack("<Q", 4) + b"C\x14xx" + b"A" * 18 + b"C\x07" + _MEMO_BOMB + b"."
+_CROSSING = b"\x95" + struct.pack("<Q", 4) + b"\x8c\x14xx" + b"A" * 18 + b"C\x07" + _MEMO_BOMB + b"."
 
 
 @pytest.fixture
