@@ -1,0 +1,143 @@
+"""Replaying a real journal with today's code, and comparing with what was stored when it was written."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from perdure.clock import Moment
+from perdure.errors import CodecError, CorruptError, PerdureError, StorageError
+from perdure.fs import Fs
+from perdure.journal import BINARY, Framing, Segment, entries_of, needed_segments
+from perdure.machine import Outcome, State, collector_off, outcomes_in, replay
+from perdure.machine._replay import NeedsRestore
+from perdure.records import OUTCOME, Chain, Entry
+from perdure.repair._survey import SnapshotFile, Survey
+from perdure.snapshots import FileSnapshotStore
+
+_CHUNK_ENTRIES = 10_000
+
+
+@dataclass
+class Comparison:
+    """Replaying entries ``first`` to ``last`` upon a snapshot.
+
+    ``verdict``: "same"; "different", the state is another one; "failed", it could not be replayed, see ``problem`` and
+    ``seq``; "replayed", there was nothing to compare with.
+    """
+
+    first: int
+    last: int
+    verdict: str
+    problem: str | None = None
+    seq: int | None = None
+    hint: str | None = None
+
+
+class Comparer:
+    """Replays between the snapshots of a directory. Writes nothing."""
+
+    def __init__(
+        self,
+        survey: Survey,
+        blank: Callable[[], State],
+        *,
+        fs: Fs | None = None,
+        secrets: Sequence[bytes] = (),
+        framing: Framing = BINARY,
+    ) -> None:
+        """``blank``: a state of today's code with nothing in it, a new one at each call."""
+        self._survey = survey
+        self._blank = blank
+        self._fs = fs or Fs()
+        self._framing = framing
+        self._chain = Chain(tuple(secrets)) if secrets else None
+        self._store = FileSnapshotStore(survey.path, fs=self._fs, secrets=tuple(secrets))
+        last = survey.segments[-1] if survey.segments else None
+        self._last_seq = max(survey.good_snapshots[0].seq, last.last_seq if last is not None else 0)
+
+    def compare(self) -> Iterator[Comparison]:
+        """From each snapshot to the next newer one, the oldest first; then behind the newest one."""
+        snapshots = list(reversed(self._survey.good_snapshots))
+        for older, newer in itertools.pairwise(snapshots):
+            yield self._step(older, newer)
+        yield self._step(snapshots[-1], None)
+
+    def _step(self, older: SnapshotFile, newer: SnapshotFile | None) -> Comparison:
+        last = self._last_seq if newer is None else newer.seq
+        result = Comparison(older.seq + 1, last, "replayed" if newer is None else "same")
+        try:
+            digest = self._digest_at(older, last)
+        except PerdureError as error:
+            result.verdict, result.problem, result.seq, result.hint = "failed", error.message, error.seq, error.hint
+            return result
+        if newer is not None and digest != newer.digest:
+            result.verdict, result.problem = "different", "the state is not the one in the snapshot"
+            if self._loads_differently(newer):
+                result.problem += ", which itself comes back as another state than was stored"
+        return result
+
+    def _loads_differently(self, file: SnapshotFile) -> bool:
+        try:
+            return self._digest_at(file, file.seq) != file.digest
+        except (CodecError, StorageError):
+            return True
+
+    def _digest_at(self, base: SnapshotFile, last: int) -> bytes:
+        """Of the state after ``last``, replayed from a snapshot."""
+        segments = []
+        if last > base.seq:
+            segments = needed_segments(self._fs, self._framing, self._survey.path, base.seq, self._chain)
+        outcomes, last_ns = self._outcomes(segments, base.seq, last)
+        while True:
+            state = self._blank()
+            try:
+                self._replay(state, segments, base, last, outcomes, last_ns)
+            except NeedsRestore as needed:
+                # A command was to be undone and the crash came before its outcome was written: as if it had been.
+                outcomes[needed.entry.seq] = Outcome(needed.entry.seq, "aborted", "")
+                continue
+            return state.digest()
+
+    def _entries(self, segments: list[Segment], after: int, last: int) -> Iterator[Entry]:
+        for _, entries in entries_of(self._fs, self._framing, segments, after, last):
+            yield from entries
+
+    def _outcomes(self, segments: list[Segment], after: int, last: int) -> tuple[dict[int, Outcome], int]:
+        """Of all commands up to ``last``, and the time of the last entry that was looked at."""
+        found: list[Entry] = []
+        last_ns = 0
+        for entry in self._entries(segments, after, self._last_seq):
+            if entry.seq > last and entry.at_ns > last_ns:
+                last_ns = entry.at_ns
+                break
+            last_ns = entry.at_ns
+            if entry.kind == OUTCOME:
+                found.append(entry)
+        return outcomes_in(found), last_ns
+
+    def _replay(
+        self,
+        state: State,
+        segments: list[Segment],
+        base: SnapshotFile,
+        last: int,
+        outcomes: dict[int, Outcome],
+        last_ns: int,
+    ) -> None:
+        snapshot = base.snapshot
+        if snapshot is None:
+            raise CorruptError("the snapshot is damaged", path=base.path)
+        state.check(snapshot.header.description, base.path)
+        with collector_off():
+            value, _ = self._store.load(snapshot, state.read)
+        state.take_over(value)
+        moment = Moment(snapshot.header.log_id)
+        entries = self._entries(segments, base.seq, last)
+        while chunk := list(itertools.islice(entries, _CHUNK_ENTRIES)):
+            replay(state, moment, chunk, outcomes, last_ns=last_ns, owe=_nothing_owed)
+
+
+def _nothing_owed(seq: int, status: object, error: BaseException) -> None:
+    return
