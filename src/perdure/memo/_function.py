@@ -13,7 +13,6 @@ from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Se
 from perdure.clock import Clock
 from perdure.codecs import Codec
 from perdure.errors import CodecError
-from perdure.fs import Fs
 from perdure.memo._arguments import Arguments
 from perdure.memo._arrays import is_mappable
 from perdure.memo._code import code_digest
@@ -48,7 +47,6 @@ class MemoInfo(NamedTuple):
 class Settings(NamedTuple):
     """What ``memo`` was told; see there."""
 
-    where: str
     key: Callable[..., Any] | Literal["instance"] | None
     version: object
     on_code_change: OnCodeChange
@@ -56,7 +54,6 @@ class Settings(NamedTuple):
     exceptions: tuple[type[Exception], ...]
     codec: Codec
     map_bytes_min: int | None
-    fs: Fs
     clock: Clock
 
 
@@ -77,6 +74,7 @@ class Memo(Generic[P, R]):
         self._settings = settings
         self._store = store
         self._front = Front()
+        self._known = self._front.get_plain
         self._arguments = Arguments(function)
         self._name = function_name(function)
         self._prefix = self._name.encode() + b"\0" + repr(settings.version).encode("utf-8", "surrogatepass") + b"\0"
@@ -95,7 +93,7 @@ class Memo(Generic[P, R]):
         What was computed now is returned as every later hit will return it.
         """
         if not kwargs and _are_scalars(types := tuple(map(type, args))):
-            kept = self._front.get_plain((types, args))
+            kept = self._known((types, args))
             if kept is not None and kept.until_s > _monotonic_s():
                 self._hits += 1
                 result: R = kept.value

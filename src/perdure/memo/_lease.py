@@ -78,7 +78,7 @@ class Lease:
                 self._close()
 
     def __del__(self) -> None:
-        # An interrupt may come in the very line that gives it back; nobody else in this process could ever take it then.
+        # An interrupt may come in the very line that gives it back; nobody in this process could ever take it then.
         self._close()
 
     def after_fork_in_child(self) -> None:

@@ -70,30 +70,17 @@ def memo(
         CodecError: when called with arguments that cannot be a key; the function was not called.
         StorageError: when called, if others may write in the directory; the function was not called.
     """
-    if exceptions is True:
-        raised: tuple[type[Exception], ...] = (Exception,)
-    elif exceptions is False:
-        raised = ()
-    else:
-        raised = exceptions if isinstance(exceptions, tuple) else (exceptions,)
     if on_code_change not in ("warn", "recompute", "ignore"):
         raise PersistableError(f'on_code_change={on_code_change!r}: "warn", "recompute" or "ignore"')
     directory = os.path.abspath(where)
-    fs = fs or Fs()
+    kinds = _kinds(exceptions)
+    fs, clock = fs or Fs(), clock or WallClock()
 
     def decorate(function: Callable[P, R]) -> Memo[P, R]:
-        if not inspect.isfunction(function):
-            raise PersistableError(f"@memo stands before {function!r}, which is no function")
-        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise PersistableError(
-                f"{function.__qualname__} returns something that can be used only once",
-                hint="return a list instead of yielding",
-            )
+        _check(function)
         package = (function.__module__ or "__main__").partition(".")[0]
         chosen = get_codec(codec, package=package, allow=("numpy", *allow))
-        settings = Settings(
-            directory, key, version, on_code_change, expire_s, raised, chosen, map_bytes_min, fs, clock or WallClock()
-        )
+        settings = Settings(key, version, on_code_change, expire_s, kinds, chosen, map_bytes_min, clock)
         name = function_name(function)
         own = os.path.join(directory, hashlib.blake2b(name.encode(), digest_size=20).hexdigest())
         store = Store(own, name, fs, size_bytes_max=size_bytes_max, durable=durable)
@@ -104,3 +91,19 @@ def memo(
         return Memo(function, settings, store)
 
     return decorate
+
+
+def _kinds(exceptions: bool | type[Exception] | tuple[type[Exception], ...]) -> tuple[type[Exception], ...]:
+    if isinstance(exceptions, bool):
+        return (Exception,) if exceptions else ()
+    return exceptions if isinstance(exceptions, tuple) else (exceptions,)
+
+
+def _check(function: object) -> None:
+    if not inspect.isfunction(function):
+        raise PersistableError(f"@memo stands before {function!r}, which is no function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise PersistableError(
+            f"{function.__qualname__} returns something that can be used only once",
+            hint="return a list instead of yielding",
+        )
