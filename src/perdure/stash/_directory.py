@@ -43,8 +43,9 @@ class DirectoryStash(CodedStash):
     private: bool = field(default=True, kw_only=True, repr=False)
     fs: Fs | None = field(default=None, kw_only=True, repr=False)
 
-    _transient: ClassVar[frozenset[str]] = CodedStash._transient | {"_prepared"}
+    _transient: ClassVar[frozenset[str]] = CodedStash._transient | {"_prepared", "_settled"}
     _prepared: ClassVar[bool] = False
+    _settled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
@@ -101,8 +102,19 @@ class DirectoryStash(CodedStash):
         """The value, or ``default``. Raises like ``load``."""
         return self._read(name, default)
 
+    def _settle(self) -> None:
+        """Once per process, before anything is believed: a writer may have died between its rename and its sync."""
+        try:
+            with reading(self.path):
+                self._fs.sync_directory(str(self.path))
+        except FileNotFoundError:
+            return
+        vars(self)["_settled"] = True
+
     def _read(self, name: str, default: Any) -> Any:
         path = self._path_of(name)
+        if not self._settled:
+            self._settle()
         try:
             with reading(path):
                 data = self._fs.read_all(path)
@@ -119,11 +131,15 @@ class DirectoryStash(CodedStash):
     def exists(self, name: str) -> bool:
         """Whether the file is there."""
         path = self._path_of(name)
+        if not self._settled:
+            self._settle()
         with reading(path):
             return self._fs.exists(path)
 
     def keys(self) -> Iterator[str]:
         """The names as they are now, in no particular order. Files that are not the stash's own are passed over."""
+        if not self._settled:
+            self._settle()
         try:
             with reading(self.path):
                 file_names = self._fs.names(str(self.path))
@@ -322,8 +338,27 @@ class DirectoryStash(CodedStash):
         """See ``Stash.set_fill_mark``; a file in the directory, durable when this returns."""
         path = self._mark_path()
         if text is not None:
-            self._write(path, [text.encode()])
+            with writing(path):
+                self._prepare()
+                self._make_all_durable()
+                self._fs.write_atomically(path, [text.encode()])
             return
         with writing(path):
             if self._unlink(path):
                 self._sync_names()
+
+    def _make_all_durable(self) -> None:
+        """Before the mark: a power cut must not keep the mark and lose an item, whoever has written that, in whatever
+        mode.
+        """
+        if self.durability != "always":
+            for name in tuple(self.keys()):
+                try:
+                    fd = self._fs.open_for_reading(self._path_of(name))
+                except FileNotFoundError:
+                    continue
+                try:
+                    self._fs.sync(fd)
+                finally:
+                    self._fs.close(fd)
+        self._fs.sync_directory(str(self.path))

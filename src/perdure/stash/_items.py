@@ -1,7 +1,7 @@
 """One item ↔ the bytes of its file or object. Pure.
 
-The encoded value, then (only where the file's name is a hash) the item's name, then sixteen bytes: the checksum of
-all before, the length of the name, and a mark. The value comes first so that any reader of its codec finds it:
+The encoded value, then (only where the file's name is a hash) the item's name, then sixteen bytes: the length of
+the name, the checksum of all before, and a mark. The value comes first so that any reader of its codec finds it:
 ``pickle.load`` stops at the end of the pickle. The layout is that of ``docs/format/stash-item-v1.md``.
 
 Bytes without the mark are taken as a bare value, so that directories written by others can be read; a file that was
@@ -18,7 +18,7 @@ from perdure.errors import CodecError, CorruptError
 from perdure.stash._names import as_bytes, as_text
 
 MARK = b"PERDITM1"
-_TRAILER = struct.Struct("<II8s")  # crc, length of the name, mark
+_TRAILER = struct.Struct("<II8s")  # length of the name, checksum, mark
 TRAILER_BYTES = _TRAILER.size
 
 
@@ -33,20 +33,25 @@ class Item(NamedTuple):
 def pack(value: bytes, name: str | None = None) -> list[bytes]:
     """The bytes of an item, in parts. ``name``: only where nothing else will tell it."""
     name_bytes = b"" if name is None else as_bytes(name)
-    crc = zlib.crc32(name_bytes, zlib.crc32(value))
-    return [value, name_bytes + _TRAILER.pack(crc, len(name_bytes), MARK)]
+    named = name_bytes + len(name_bytes).to_bytes(4, "little")
+    crc = zlib.crc32(named, zlib.crc32(value))
+    return [value, named[:-4] + _TRAILER.pack(len(name_bytes), crc, MARK)]
 
 
 def unpack(data: bytes, path: str) -> Item:
     """Raises ``CorruptError`` where the mark is there and the checksum is not right."""
     if len(data) < TRAILER_BYTES or data[-8:] != MARK:
         return Item(data, None, verified=False)
-    crc, name_bytes, _ = _TRAILER.unpack_from(data, len(data) - TRAILER_BYTES)
     end = len(data) - TRAILER_BYTES
+    name_bytes, crc, _ = _TRAILER.unpack_from(data, end)
     view = memoryview(data)
-    if name_bytes > end or zlib.crc32(view[:end]) != crc:
+    # Everything but the checksum itself and the mark is covered, the length included.
+    if name_bytes > end or zlib.crc32(view[: end + 4]) != crc:
         raise CorruptError("the item is damaged: its checksum is wrong", path=path, hint="delete it and make it anew")
-    name = as_text(bytes(view[end - name_bytes : end])) if name_bytes else None
+    try:
+        name = as_text(bytes(view[end - name_bytes : end])) if name_bytes else None
+    except UnicodeDecodeError as error:
+        raise CorruptError("the item's name is no text", path=path) from error
     return Item(view[: end - name_bytes], name, verified=True)
 
 
@@ -54,7 +59,7 @@ def name_in_tail(tail: bytes) -> tuple[int, str | None]:
     """From the last bytes of an item: how many of them are needed to tell its name, and the name if these suffice."""
     if len(tail) < TRAILER_BYTES or tail[-8:] != MARK:
         return 0, None
-    _, name_bytes, _ = _TRAILER.unpack_from(tail, len(tail) - TRAILER_BYTES)
+    name_bytes, _, _ = _TRAILER.unpack_from(tail, len(tail) - TRAILER_BYTES)
     needed = int(name_bytes) + TRAILER_BYTES
     if len(tail) < needed or not name_bytes:
         return needed, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dbm
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from perdure.fs import Fs
 from perdure.stash._base import MISSING, check_name
 from perdure.stash._closeable import CloseableStash
 from perdure.stash._coded import CodedStash, package_of_caller
+from perdure.stash._disk import writing
 from perdure.stash._names import as_bytes, as_text
 
 LOCK_WAIT_S = 10.0
@@ -40,7 +42,7 @@ class ShelveStash(CodedStash, CloseableStash):
     writeback: bool = False
     auto_close: bool = True
 
-    _transient: ClassVar[frozenset[str]] = CodedStash._transient | {"_db", "_lock", "_kept", "_blocks"}
+    _transient: ClassVar[frozenset[str]] = CodedStash._transient | {"_db", "_lock", "_lock_fd", "_kept", "_blocks"}
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
@@ -52,6 +54,7 @@ class ShelveStash(CodedStash, CloseableStash):
         self._kept: dict[str, Any] = {}
         self._lock = threading.RLock()
         self._blocks = 0
+        self._lock_fd = -1
 
     # ---- opening and closing -----------------------------------------------------------------------------------------
 
@@ -69,18 +72,35 @@ class ShelveStash(CodedStash, CloseableStash):
                     self.close()
 
     def _open(self) -> Any:
-        Fs().make_directory(str(self.path.parent))
+        fs = Fs()
+        with writing(self.path):
+            fs.make_directory(str(self.path.parent))
+            # Some DBM libraries do not lock their files. Never deleted: another process may be waiting for it.
+            fd = fs.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        try:
+            self._wait_for_turn(fs, fd)
+            db = dbm.open(str(self.path), "c", 0o600)
+        except dbm.error as error:
+            fs.close(fd)
+            raise StorageError(f"the shelf cannot be opened: {error}", path=self.path) from error
+        except BaseException:
+            fs.close(fd)
+            raise
+        self._lock_fd = fd
+        return db
+
+    def _wait_for_turn(self, fs: Fs, fd: int) -> None:
         deadline_s = time.monotonic() + LOCK_WAIT_S
         while True:
             try:
-                return dbm.open(str(self.path), "c", 0o600)
-            except dbm.error as error:
-                busy = "temporarily unavailable" in str(error) or "locked" in str(error)
-                if busy and time.monotonic() < deadline_s:
-                    time.sleep(0.01)
-                    continue
-                kind = LockedError if busy else StorageError
-                raise kind(f"the shelf cannot be opened: {error}", path=self.path) from error
+                fs.lock(fd)
+                return
+            except BlockingIOError as error:
+                if time.monotonic() > deadline_s:
+                    raise LockedError(
+                        "another process has the shelf open", path=self.path, hint="close it there, or wait"
+                    ) from error
+                time.sleep(0.005)
 
     @contextmanager
     def _dbm_errors(self) -> Iterator[None]:
@@ -114,8 +134,11 @@ class ShelveStash(CodedStash, CloseableStash):
                         db[as_bytes(name)] = self._encode(name, value)
             finally:
                 self._kept.clear()
-                with self._dbm_errors():
-                    db.close()
+                try:
+                    with self._dbm_errors():
+                        db.close()
+                finally:
+                    Fs().close(self._lock_fd)
 
     # ---- items -------------------------------------------------------------------------------------------------------
 
