@@ -72,18 +72,16 @@ def memo(
     """
     if on_code_change not in ("warn", "recompute", "ignore"):
         raise PersistableError(f'on_code_change={on_code_change!r}: "warn", "recompute" or "ignore"')
-    directory = os.path.abspath(where)
-    kinds = _kinds(exceptions)
-    fs, clock = fs or Fs(), clock or WallClock()
+    directory, kinds = os.path.abspath(where), _kinds(exceptions)
 
     def decorate(function: Callable[P, R]) -> Memo[P, R]:
         _check(function)
         package = (function.__module__ or "__main__").partition(".")[0]
         chosen = get_codec(codec, package=package, allow=("numpy", *allow))
-        settings = Settings(key, version, on_code_change, expire_s, kinds, chosen, map_bytes_min, clock)
+        settings = Settings(key, version, on_code_change, expire_s, kinds, chosen, map_bytes_min, clock or WallClock())
         name = function_name(function)
         own = os.path.join(directory, hashlib.blake2b(name.encode(), digest_size=20).hexdigest())
-        store = Store(own, name, fs, size_bytes_max=size_bytes_max, durable=durable)
+        store = Store(own, name, fs or Fs(), size_bytes_max=size_bytes_max, durable=durable)
         if inspect.iscoroutinefunction(function):
             from perdure.memo._async_memo import AsyncMemo
 
