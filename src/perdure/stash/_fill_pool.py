@@ -101,8 +101,11 @@ class Pool:
         self._shut_down()
 
     def _shut_down(self) -> None:
-        if not isinstance(self._given, Executor):
+        if self._given is None:
             self._executor.shutdown(wait=True, cancel_futures=True)
+        elif not isinstance(self._given, Executor):
+            # Not every executor takes cancel_futures; what was not begun has been cancelled one by one.
+            self._executor.shutdown(wait=True)
 
 
 def _sendable(job: Job) -> bytes:

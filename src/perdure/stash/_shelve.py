@@ -79,7 +79,7 @@ class ShelveStash(CodedStash, CloseableStash):
             fd = fs.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
         try:
             self._wait_for_turn(fs, fd)
-            db = dbm.open(str(self.path), "c", 0o600)
+            db = dbm.open(str(self.path), "c", 0o600)  # noqa: SIM115
         except dbm.error as error:
             fs.close(fd)
             raise StorageError(f"the shelf cannot be opened: {error}", path=self.path) from error

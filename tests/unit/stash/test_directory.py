@@ -249,13 +249,9 @@ def test_every_call_of_the_disk_may_fail(tmp_path: Path, mode: str, error: int) 
         path = tmp_path / str(turn)
         DirectoryStash(path).dump("a", "old")
         stash = DirectoryStash(path, fs=fs)
-        for action in (
-            lambda: stash.dump("a", "new"),
-            lambda: stash.set_many({"b": 1, "c": 2}),
-            lambda: stash.delete("b"),
-        ):
+        for action in (lambda s: s.dump("a", "new"), lambda s: s.set_many({"b": 1, "c": 2}), lambda s: s.delete("b")):
             try:
-                action()
+                action(stash)
             except StorageError as refused:
                 assert refused.path is not None  # noqa: PT017
         assert not fs.open_fds

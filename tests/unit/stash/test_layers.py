@@ -53,7 +53,7 @@ class Squares(ReadOnlyStash):
         return (str(number) for number in range(self.size))
 
 
-# ---- factories ----------------------------------------------------------------------------------------------------------
+# ---- factories -------------------------------------------------------------------------------------------------------
 
 
 def test_a_factory_makes_what_is_missing_once(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_factory_stash_without_a_factory_says_so(kind: Any) -> None:
         kind(DictionaryStash())["a"]
 
 
-# ---- filled at once -----------------------------------------------------------------------------------------------------
+# ---- filled at once --------------------------------------------------------------------------------------------------
 
 
 def test_one_shot_fills_once(tmp_path: Path) -> None:
@@ -170,18 +170,18 @@ def test_an_interrupted_one_shot_is_not_taken_for_complete(tmp_path: Path, make:
         yield "a", 1
         raise RuntimeError("interrupted")
 
-    with pytest.raises(RuntimeError), _closing(make(tmp_path)) as delegate:
+    with pytest.raises(RuntimeError), _Closing(make(tmp_path)) as delegate:
         OneShotFactoryStash(delegate, failing).prime()
-    with _closing(make(tmp_path)) as delegate:
+    with _Closing(make(tmp_path)) as delegate:
         assert delegate["a"] == 1
         stash = OneShotFactoryStash(delegate, [("a", 1), ("b", 2)])
         assert not stash.has_data
         assert stash["b"] == 2
-    with _closing(make(tmp_path)) as delegate:
+    with _Closing(make(tmp_path)) as delegate:
         assert OneShotFactoryStash(delegate, failing).has_data
 
 
-class _closing:
+class _Closing:
     def __init__(self, stash: Any) -> None:
         self.stash = stash
 
@@ -201,7 +201,7 @@ def test_a_used_up_iterator_is_an_error_and_no_empty_stash() -> None:
     assert not stash.has_data
 
 
-# ---- parts of the names -------------------------------------------------------------------------------------------------
+# ---- parts of the names ----------------------------------------------------------------------------------------------
 
 
 def test_a_limit_shortens_the_listing_only() -> None:
@@ -254,7 +254,7 @@ def test_the_names_of_a_union_are_unique() -> None:
     assert stash.get("absent", 7) == 7
 
 
-# ---- read-only ----------------------------------------------------------------------------------------------------------
+# ---- read-only -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [lambda strict: UnionStash(stashes=[DictionaryStash({"a": 1})], strict=strict),
@@ -291,7 +291,7 @@ def test_without_a_delegate_nothing_is_held() -> None:
         assert stash.load("a") is None
 
 
-# ---- failures -----------------------------------------------------------------------------------------------------------
+# ---- failures --------------------------------------------------------------------------------------------------------
 
 
 def test_a_protected_factory_gives_failures_as_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -319,7 +319,7 @@ def test_failures_can_be_hidden() -> None:
         stash["b"]
 
 
-# ---- a user's own -------------------------------------------------------------------------------------------------------
+# ---- a user's own ----------------------------------------------------------------------------------------------------
 
 
 class Upper(DelegateStash):

@@ -24,7 +24,7 @@ from perdure.stash import (
     shelve,
 )
 
-# ---- numbered -----------------------------------------------------------------------------------------------------------
+# ---- numbered --------------------------------------------------------------------------------------------------------
 
 
 def test_items_are_numbered_as_they_come(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def dump_some(path: Path, worker: int) -> None:
         IncrementKeyDirectoryStash(path).dump(f"{worker}-{number}")
 
 
-# ---- composites ---------------------------------------------------------------------------------------------------------
+# ---- composites ------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -137,7 +137,7 @@ def test_a_composite_needs_its_dict(tmp_path: Path) -> None:
     assert len(composite(tmp_path)) == 0
 
 
-# ---- zip files ----------------------------------------------------------------------------------------------------------
+# ---- zip files -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_bad_zip_files_are_named_errors(tmp_path: Path, archive: Path) -> None:
         stash["data/one.txt"]
 
 
-# ---- shelves ------------------------------------------------------------------------------------------------------------
+# ---- shelves ---------------------------------------------------------------------------------------------------------
 
 
 def test_shelves_are_those_of_the_standard_library(tmp_path: Path) -> None:
@@ -206,9 +206,12 @@ def test_shelves_are_those_of_the_standard_library(tmp_path: Path) -> None:
 
 
 def test_a_shelf_closes_whatever_happens(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), shelve(tmp_path / "shelf") as stash:
-        stash.dump("a", 1)
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), shelve(tmp_path / "shelf") as stash:
+        stash.dump("a", 1 / len(stash))
+    assert stash._db is None
+    with pytest.raises(ZeroDivisionError), shelve(tmp_path / "shelf") as stash:
+        stash.set_many({"a": 1, "b": 1 // len(stash)})
+    ShelveStash(tmp_path / "shelf").dump("a", 1)
     assert stash._db is None
     assert ShelveStash(tmp_path / "shelf")["a"] == 1
 
