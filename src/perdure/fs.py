@@ -208,10 +208,11 @@ class Fs:
 
     def remove_temporaries(self, directory: str) -> None:
         """Deletes what interrupted writes left. Only names that perdure makes are touched; failing is not an error."""
-        for name in self.names(directory):
-            if TEMPORARY_MARK in name and is_own_temporary(name):
-                with contextlib.suppress(OSError):
-                    self.unlink(os.path.join(directory, name))
+        with contextlib.suppress(OSError):
+            for name in self.names(directory):
+                if TEMPORARY_MARK in name and is_own_temporary(name):
+                    with contextlib.suppress(OSError):
+                        self.unlink(os.path.join(directory, name))
 
 
 def temporary_name(path: str) -> str:
@@ -276,12 +277,16 @@ class DirectoryLock:
         self._fs = fs
         self.path = path
         self._fd = -1
-        fd = fs.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fd = fs.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise StorageError(f"the directory cannot be opened: {error.strerror}", path=path) from error
         try:
             fs.lock(fd)
             self._fd = fd
         except OSError as error:
-            fs.close(fd)
+            with contextlib.suppress(OSError):
+                fs.close(fd)
             if error.errno in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK):
                 raise _locked(path) from error
             raise StorageError(
@@ -298,7 +303,9 @@ class DirectoryLock:
         """Idempotent."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            self._fs.close(fd)
+            # The descriptor is gone even where this fails, and the lock with it.
+            with contextlib.suppress(OSError):
+                self._fs.close(fd)
 
     def after_fork_in_child(self) -> None:
         self.release()

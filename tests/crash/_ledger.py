@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from perdure.errors import CorruptError, MissingError
+from perdure.errors import CorruptError, MissingError, WriteError
 from perdure.fs import DirectoryLock, Fs
 from perdure.journal import Draft, FileJournal
 from perdure.records import COMMAND, Chain
@@ -42,7 +42,10 @@ class Ledger:
     ) -> None:
         fs = fs or Fs()
         secrets = [secret] if secret else []
-        fs.make_directory(directory)
+        try:
+            fs.make_directory(directory)
+        except OSError as error:
+            raise WriteError(f"no directory: {error.strerror}", path=directory) from error
         self.journal: FileJournal | None = None
         self._lock = DirectoryLock(fs, directory)
         try:
@@ -88,7 +91,7 @@ class Ledger:
     def append(self, payloads: Sequence[bytes]) -> None:
         """Journals them in one step and makes them durable. They are in ``values`` once this has returned."""
         assert self.journal is not None
-        self.journal.append([Draft(COMMAND, each) for each in payloads])
+        self.journal.append([Draft(COMMAND, each) for each in payloads], expected=len(self.values))
         self.journal.sync()
         self.values += payloads
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -130,7 +129,7 @@ def _snapshot_unsynced(patch: pytest.MonkeyPatch) -> None:
 
 
 def _checksum_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("perdure.records.zlib", SimpleNamespace(crc32=lambda data: 0))
+    patch.setattr("perdure.records.crc32", lambda data: 0)
 
 
 MISTAKES = {

@@ -18,7 +18,7 @@ MODELS = ("posix", "btrfs", "ext4")
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_acknowledged_entries_survive_a_power_cut_at_every_step(name: str) -> None:
-    report = crashsim.explore(workload(SCRIPTS[name]), check, limit=48)
+    report = crashsim.explore(workload(SCRIPTS[name]), check, limit=16)
     assert not report.failures, report
     assert report.complete
 

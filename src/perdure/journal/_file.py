@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from perdure.clock import Clock, WallClock, utc_offset_min
-from perdure.errors import ClosedError, RecordTooLargeError, UsageError, WriteError
+from perdure.errors import ClosedError, RecordTooLargeError, StorageError, UsageError, WriteError
 from perdure.fs import Fs, close_in_forked_children, temporary_name
 from perdure.journal._framing import BINARY, Framing, SegmentHeader
 from perdure.journal._protocol import Capabilities, Draft, Durability
@@ -88,9 +88,14 @@ class FileJournal:
 
         recovered = recover(self._fs, framing, directory, after, chain, writer=True)
         check_same_log(recovered.segments, log_id, directory)
-        # The names too must be durable before anything is built on them: the last process may have died before its
-        # sync.
-        self._fs.sync_directory(directory)
+        try:
+            # The names too must be durable before anything is built on them: the last process may have died before its
+            # sync.
+            self._fs.sync_directory(directory)
+        except OSError as error:
+            raise WriteError(
+                f"the names of the segments cannot be made durable: {error.strerror}", path=directory
+            ) from error
         self.recovered: Recovered | None = recovered
         self.cut: Cut | None = recovered.cut
         self.log_id = log_id or (recovered.segments[-1].header.log_id if recovered.segments else os.urandom(16))
@@ -282,8 +287,7 @@ class FileJournal:
         if self.failure is not None:
             raise self._refusal()
         with self._sync_lock:
-            fd, self._fd = self._fd, -1
-            self._fs.close(fd)
+            self._let_go()
 
     def _begin_segment(self) -> None:
         number = self._last_number + 1
@@ -369,7 +373,7 @@ class FileJournal:
                 if not segments or number >= segments[0].number:
                     break
                 self._fs.unlink(os.path.join(self._directory, segment_name(number)))
-        except OSError:
+        except (OSError, StorageError):
             # What could not be deleted is not read either; the next trim tries again.
             return
 
@@ -394,7 +398,9 @@ class FileJournal:
     def _let_go(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            self._fs.close(fd)
+            # Whatever had to be durable was synced before: a close that fails takes nothing with it.
+            with contextlib.suppress(OSError):
+                self._fs.close(fd)
 
     def after_fork_in_child(self) -> None:
         """The child of a fork never writes to its parent's journal."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from perdure.errors import CorruptError, MissingError
+from perdure.errors import CorruptError, MissingError, StorageError
 from perdure.fs import Fs
 from perdure.journal._framing import Framing, SegmentHeader
 from perdure.records import Chain, Entry, Scanned
@@ -37,15 +37,21 @@ class Segment(NamedTuple):
 
 
 def read_header(fs: Fs, framing: Framing, path: str, chain: Chain | None) -> Segment:
-    """Raises ``CorruptError`` or ``FormatVersionError`` where the file does not begin as a segment does."""
-    fd = fs.open_for_reading(path)
+    """Raises ``CorruptError`` or ``FormatVersionError`` where the file does not begin as a segment does.
+
+    ``MissingError`` where it is gone, ``StorageError`` where it cannot be read.
+    """
     try:
-        # Most headers are small; a long description is read in a second step.
-        data = fs.read_range(fd, 0, 8192)
-        if len(data) == 8192:
-            data = fs.read_range(fd, 0, framing.head_bytes_max)
-    finally:
-        fs.close(fd)
+        fd = fs.open_for_reading(path)
+        try:
+            # Most headers are small; a long description is read in a second step.
+            data = fs.read_range(fd, 0, 8192)
+            if len(data) == 8192:
+                data = fs.read_range(fd, 0, framing.head_bytes_max)
+        finally:
+            fs.close(fd)
+    except OSError as error:
+        raise unreadable(path, error) from error
     header, first_offset, chain = framing.decode_header(data, path, chain)
     match = _NAME.fullmatch(os.path.basename(path))
     if match is None or int(match[1]) != header.number:
@@ -55,7 +61,11 @@ def read_header(fs: Fs, framing: Framing, path: str, chain: Chain | None) -> Seg
 
 def segment_numbers(fs: Fs, directory: str) -> list[int]:
     """In order. Other files in the directory are nobody's business here."""
-    return sorted(int(match[1]) for name in fs.names(directory) if (match := _NAME.fullmatch(name)))
+    try:
+        names = fs.names(directory)
+    except OSError as error:
+        raise unreadable(directory, error) from error
+    return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
 
 
 def needed_segments(fs: Fs, framing: Framing, directory: str, after: int, chain: Chain | None) -> list[Segment]:
@@ -121,14 +131,20 @@ def entries_of(
             continue
         try:
             data = fs.read_all(segment.path)
-        except FileNotFoundError as error:
-            raise MissingError("the segment was deleted", path=segment.path, seq=segment.base_seq) from error
+        except OSError as error:
+            raise unreadable(segment.path, error, segment.base_seq) from error
         scanned, chain = read_records(framing, segment, data)
         yield segment, scanned.entries[max(0, after + 1 - segment.base_seq) : end_seq - segment.base_seq + 1]
         if scanned.seq < end_seq:
             raise damaged(segment.path, scanned.end, scanned.seq + 1, scanned.problem or "the file ends too early")
         if following is not None and chain is not None and chain.value != following.header.chain_start:
             raise damaged(following.path, 0, following.base_seq, "its chain of authentication codes begins elsewhere")
+
+
+def unreadable(path: str, error: OSError, seq: int | None = None) -> StorageError:
+    if isinstance(error, FileNotFoundError):
+        return MissingError("the segment was deleted", path=path, seq=seq)
+    return StorageError(f"it cannot be read: {error.strerror}", path=path, seq=seq)
 
 
 def damaged(path: str, offset: int, seq: int, problem: str) -> CorruptError:

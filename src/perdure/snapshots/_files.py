@@ -95,16 +95,28 @@ class FileSnapshotStore:
             self._fs.unlink(draft)
 
     def seqs(self) -> list[int]:
-        """Of all snapshots that are there, readable or not, the newest first."""
-        names = self._fs.names(self.directory)
+        """Of all snapshots that are there, readable or not, the newest first. ``StorageError``: nobody can tell."""
+        try:
+            names = self._fs.names(self.directory)
+        except OSError as error:
+            raise StorageError(f"the directory cannot be read: {error.strerror}", path=self.directory) from error
         return sorted((int(match[1]) for name in names if (match := _NAME.fullmatch(name))), reverse=True)
 
     def path_of(self, seq: int) -> str:
         return os.path.join(self.directory, snapshot_name(seq))
 
     def snapshot_at(self, seq: int) -> Snapshot:
-        """Raises ``CorruptError`` or ``FormatVersionError`` where its header or its end is damaged."""
+        """Raises ``CorruptError`` or ``FormatVersionError`` where its header or its end is damaged.
+
+        ``StorageError``: it cannot be read now, which says nothing about what it holds.
+        """
         path = self.path_of(seq)
+        try:
+            return self._snapshot_in(path)
+        except OSError as error:
+            raise StorageError(f"the snapshot cannot be read: {error.strerror}", path=path, seq=seq) from error
+
+    def _snapshot_in(self, path: str) -> Snapshot:
         with self._reader(path) as reader:
             return Snapshot(reader.header, path, reader.size_bytes)
 
@@ -113,7 +125,7 @@ class FileSnapshotStore:
         found = []
         for seq in self.seqs():
             with contextlib.suppress(CorruptError, OSError):
-                found.append(self.snapshot_at(seq))
+                found.append(self._snapshot_in(self.path_of(seq)))
         return found
 
     def load(self, snapshot: Snapshot, load: Callable[[Source], Value]) -> tuple[Value, bytes]:
@@ -136,7 +148,10 @@ class FileSnapshotStore:
 
     def prune(self, keep: int) -> int:
         """See ``SnapshotStore.prune``."""
-        readable = [snapshot.seq for snapshot in self.newest_first()]
+        try:
+            readable = [snapshot.seq for snapshot in self.newest_first()]
+        except StorageError:
+            return 0
         oldest = readable[: max(1, keep)][-1] if readable else 0
         for seq in readable[max(1, keep) :]:
             with contextlib.suppress(OSError):

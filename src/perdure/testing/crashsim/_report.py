@@ -11,7 +11,7 @@ from perdure.testing.crashsim._trees import write_tree
 _SHOWN_MAX = 5
 
 
-@dataclass
+@dataclass(repr=False)
 class Failure:
     """A state that a power cut may leave and that the check rejects.
 
@@ -45,6 +45,8 @@ class Failure:
             lines.append(f"  what did not arrive reads as {self.fill}")
         return "\n".join(lines)
 
+    __repr__ = __str__
+
 
 @dataclass
 class ModelReport:
@@ -70,7 +72,7 @@ class ModelReport:
         )
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """All models' results. ``print`` it: it names each failure's moment and what was lost."""
 
@@ -100,3 +102,5 @@ class Report:
         if len(self.failures) > _SHOWN_MAX:
             lines.append(f"… and {len(self.failures) - _SHOWN_MAX} more failures")
         return "\n".join(lines)
+
+    __repr__ = __str__
