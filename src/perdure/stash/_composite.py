@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from perdure.errors import CorruptError, StorageError, UsageError
-from perdure.fs import Fs
+from perdure.fs import Fs, check_private
 from perdure.stash._base import MISSING
 from perdure.stash._coded import CodedStash
 from perdure.stash._directory import DirectoryStash
+from perdure.stash._disk import writing
 from perdure.stash._names import encode
 
 ROOT = "items"
@@ -43,7 +44,8 @@ class DirectoryCompositeStash(CodedStash):
     durability: Literal["always", "never"] = field(default="always", kw_only=True)
     fs: Fs | None = field(default=None, kw_only=True, repr=False)
 
-    _transient: ClassVar[frozenset[str]] = CodedStash._transient | {"_items", "_parts"}
+    _transient: ClassVar[frozenset[str]] = CodedStash._transient | {"_items", "_parts", "_settled"}
+    _settled: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
@@ -82,6 +84,7 @@ class DirectoryCompositeStash(CodedStash):
         content = getattr(value, self.attribute_name, MISSING)
         if not isinstance(content, Mapping):
             raise UsageError(f"the item {name!r} has no dict in its attribute {self.attribute_name!r}")
+        self._settle()
         version = secrets.token_hex(8)
         rest = dict(content)
         present: list[str] = []
@@ -99,6 +102,15 @@ class DirectoryCompositeStash(CodedStash):
             name, {"version": version, "parts": present, "rest": rest, "order": list(content), "item": bare}
         )
         self._delete_parts(name, old)
+
+    def _settle(self) -> None:
+        """Once per process: the name of the directory that holds the others must be durable, too, whoever made it."""
+        if not self._settled:
+            fs = self.fs or Fs()
+            with writing(self.path):
+                fs.make_directory(str(self.path))
+                check_private(fs, str(self.path))
+            vars(self)["_settled"] = True
 
     def _delete_parts(self, name: str, stored: Any) -> None:
         if stored is MISSING:
@@ -145,6 +157,8 @@ class DirectoryCompositeStash(CodedStash):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The object, its dict filled again, or ``default``."""
+        if not self._settled and self.path.is_dir():
+            self._settle()
         for _ in range(_TRIES):
             stored = self._items.get(name, MISSING)
             if stored is MISSING:

@@ -106,7 +106,9 @@ class DirectoryStash(CodedStash):
         """Once per process, before anything is believed: a writer may have died between its rename and its sync."""
         try:
             with reading(self.path):
-                self._fs.sync_directory(str(self.path))
+                directory = os.path.abspath(self.path)
+                self._fs.sync_directory(directory)
+                self._fs.sync_directory(os.path.dirname(directory))
         except FileNotFoundError:
             return
         vars(self)["_settled"] = True
@@ -328,6 +330,8 @@ class DirectoryStash(CodedStash):
     def fill_mark(self) -> str | None:
         """See ``Stash.fill_mark``; a file in the directory."""
         path = self._mark_path()
+        if not self._settled:
+            self._settle()
         try:
             with reading(path):
                 return self._fs.read_all(path).decode("utf-8", "replace")
