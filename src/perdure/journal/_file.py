@@ -192,7 +192,7 @@ class FileJournal:
         self._failure = None
 
     def _take_back(self, error: OSError, chain_value: bytes) -> None:
-        """Cuts a partial record off the end. If even that fails the journal stays failed."""
+        """Cuts a partial record off the end, durably. If even that fails the journal stays failed."""
         try:
             self._fs.truncate(self._fd, self._size_bytes)
         except OSError as second:
@@ -205,6 +205,11 @@ class FileJournal:
             ) from error
         if self._chain is not None:
             self._chain.value = chain_value
+        if self._durability != "never":
+            # Before anybody is told that nothing is left: a power cut could undo the cut, and bring the refused entry
+            # back.
+            with self._sync_lock:
+                self._sync_file()
         self._failure = None
 
     def _refusal(self) -> WriteError | ClosedError:
