@@ -312,7 +312,7 @@ class DirectoryLock:
 
 
 def _locked(path: str) -> LockedError:
-    holder = _holder_of(path)
+    holder = lock_holder(path)
     if holder == os.getpid():
         who = "it is open already in this process"
         hint = "use the object that has it open, or close that first"
@@ -322,8 +322,8 @@ def _locked(path: str) -> LockedError:
     return LockedError(f"{who} for writing", path=path, hint=hint)
 
 
-def _holder_of(path: str) -> int | None:
-    """The id of the process that holds the lock, as Linux tells it in /proc/locks."""
+def lock_holder(path: str) -> int | None:
+    """The id of the process that has a directory locked, as Linux tells it in /proc/locks; ``None``: none is known."""
     try:
         found = os.stat(path)
         wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
