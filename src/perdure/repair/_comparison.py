@@ -46,8 +46,11 @@ class Comparer:
         fs: Fs | None = None,
         secrets: Sequence[bytes] = (),
         framing: Framing = BINARY,
+        renamed: bool = False,
     ) -> None:
-        """``blank``: a state of today's code with nothing in it, a new one at each call."""
+        """``blank``: a state of today's code with nothing in it, a new one at each call. ``renamed``: it has other
+        names than the stored one; names are part of a digest.
+        """
         self._survey = survey
         self._blank = blank
         self._fs = fs or Fs()
@@ -55,6 +58,9 @@ class Comparer:
         self._chain = Chain(tuple(secrets)) if secrets else None
         self._store = FileSnapshotStore(survey.path, fs=self._fs, secrets=tuple(secrets))
         last = survey.segments[-1] if survey.segments else None
+        self._renamed = renamed
+        self.digest = b""
+        """Of the state that the last replay led to."""
         self._last_seq = max(survey.good_snapshots[0].seq, last.last_seq if last is not None else 0)
 
     def compare(self) -> Iterator[Comparison]:
@@ -72,17 +78,22 @@ class Comparer:
         except PerdureError as error:
             result.verdict, result.problem, result.seq, result.hint = "failed", error.message, error.seq, error.hint
             return result
-        if newer is not None and digest != newer.digest:
+        if newer is None or digest == newer.digest:
+            return result
+        today = self._as_it_loads(newer)
+        if digest != today:
             result.verdict, result.problem = "different", "the state is not the one in the snapshot"
-            if self._loads_differently(newer):
-                result.problem += ", which itself comes back as another state than was stored"
+        elif not self._renamed:
+            result.verdict = "different"
+            result.problem = "the snapshot itself comes back as another state than was stored in it"
         return result
 
-    def _loads_differently(self, file: SnapshotFile) -> bool:
+    def _as_it_loads(self, file: SnapshotFile) -> bytes | None:
+        """The digest of what today's code makes of a snapshot; ``None`` where that fails."""
         try:
-            return self._digest_at(file, file.seq) != file.digest
+            return self._digest_at(file, file.seq)
         except (CodecError, StorageError):
-            return True
+            return None
 
     def _digest_at(self, base: SnapshotFile, last: int) -> bytes:
         """Of the state after ``last``, replayed from a snapshot."""
@@ -98,7 +109,8 @@ class Comparer:
                 # A command was to be undone and the crash came before its outcome was written: as if it had been.
                 outcomes[needed.entry.seq] = Outcome(needed.entry.seq, "aborted", "")
                 continue
-            return state.digest()
+            self.digest = state.digest()
+            return self.digest
 
     def _entries(self, segments: list[Segment], after: int, last: int) -> Iterator[Entry]:
         for _, entries in entries_of(self._fs, self._framing, segments, after, last):

@@ -337,5 +337,5 @@ def _notes(survey: Survey) -> list[str]:
     if survey.temporaries:
         notes.append(f"left by an interrupted write, deleted at the next opening: {', '.join(survey.temporaries)}")
     if survey.foreign:
-        notes.append(f"not perdure's, and not touched: {', '.join(survey.foreign)}")
+        notes.append(f"other files, never touched: {', '.join(survey.foreign)}")
     return notes

@@ -200,7 +200,8 @@ class _Surgeon:
             chain_start=bytes(MAC_BYTES),
             description=dict(base.snapshot.header.description if first is None else first.description),
         )
-        write_segment(self._fs, self._framing, self._path, header, self._rescued(remedy, base.seq), self._chain)
+        chain = None if self._chain is None else self._chain.at(header.chain_start)
+        write_segment(self._fs, self._framing, self._path, header, self._rescued(remedy, base.seq), chain)
 
     def _rescued(self, remedy: Remedy, seq: int) -> Iterator[Entry]:
         for run in remedy.rescued:

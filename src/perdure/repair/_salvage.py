@@ -67,11 +67,12 @@ def write_segment(
 ) -> str:
     """A finished, sealed segment, under its name only when all of it is durable; returns its path.
 
+    ``chain``: stands at ``header.chain_start``, and afterwards at the end of the segment.
+
     Raises:
         OSError: nothing stands under its name, unless only the sync of the directory failed.
     """
     path = os.path.join(directory, segment_name(header.number))
-    chain = None if chain is None else chain.at(header.chain_start)
     fs.write_atomically(path, _chunks(framing, header, entries, chain))
     return path
 

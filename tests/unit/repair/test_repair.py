@@ -249,7 +249,7 @@ def test_a_writer_keeps_repair_away(tmp_path: Path) -> None:
 
 def test_a_missing_secret_is_not_taken_for_damage(tmp_path: Path) -> None:
     box = make(tmp_path / "box", secrets=(b"a key",))
-    with pytest.raises(CorruptError, match="authentication codes?"):
+    with pytest.raises(CorruptError, match="authentication"):
         repair(str(box))
     with pytest.raises(CorruptError):
         repair(str(box), secrets=(b"another key",))

@@ -1,0 +1,1 @@
+"""What ``perdure demo`` runs: a wiki of the standard library's documentation, and a child process that fills it."""
