@@ -34,12 +34,29 @@ class Readable:
             raise self.error
 
     def commands(self, after: int = 0, before: int | None = None) -> Iterator[tuple[Entry, Outcome | None]]:
-        """Commands with what became of them."""
-        # The outcome of the last one may stand behind `before`.
-        for entry, outcome in with_outcome(self.entries(after), {}):
+        """Commands with what became of them. Raises like ``entries``, behind the last one that can be read.
+
+        Of that one the outcome may be among what is damaged; then its status is "unknown".
+        """
+        errors: list[PerdureError] = []
+
+        def good() -> Iterator[Entry]:
+            try:
+                # The outcome of the last one may stand behind `before`.
+                yield from self.entries(after)
+            except PerdureError as error:
+                errors.append(error)
+
+        for entry, outcome in with_outcome(good(), {}):
             if before is not None and entry.seq >= before:
                 return
-            yield entry, outcome
+            yield entry, outcome or (_unknown(entry.seq) if errors else None)
+        if errors:
+            raise errors[0]
+
+
+def _unknown(seq: int) -> Outcome:
+    return Outcome(seq, "unknown", "")  # type: ignore[arg-type]
 
 
 def readable(directory: str, secrets: Sequence[bytes] = ()) -> tuple[Survey, Readable]:

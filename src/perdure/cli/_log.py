@@ -72,7 +72,7 @@ class _Printer:
             emit_json(as_document(self._codec, entry, outcome), indent=None)
             return
         call = read_call(self._codec, entry.payload).text(self._width)
-        ending = "" if outcome is None else f"  → {outcome.status} {outcome.error}"
+        ending = "" if outcome is None else f"  → {outcome.status} {outcome.error}".rstrip()
         sys.stdout.write(f"{entry.seq:>8}  {local_time(entry.at_ns)}  {call}{ending}\n")
 
 

@@ -20,6 +20,10 @@ _SCALARS = (
 )  # fmt: skip
 
 
+Inside = tuple[tuple[int, int], ...]
+"""The pairs of objects that are being compared, from the outermost on: a ring comes to its end there."""
+
+
 class Difference(NamedTuple):
     """``kind``: "added", "removed" or "changed". ``path``: as one would write it behind the object."""
 
@@ -31,12 +35,12 @@ class Difference(NamedTuple):
 
 def differences(before: Any, after: Any) -> Iterator[Difference]:
     """In the order of the newer state, what was removed first. Calls no method of the user's classes."""
-    yield from _compare(before, after, "", set())
+    yield from _compare(before, after, "", ())
 
 
-def _compare(before: Any, after: Any, path: str, seen: set[tuple[int, int]]) -> Iterator[Difference]:
+def _compare(before: Any, after: Any, path: str, inside: Inside) -> Iterator[Difference]:
     pair = (id(before), id(after))
-    if before is after or pair in seen:
+    if before is after or pair in inside:
         return
     kind = type(before)
     if kind is not type(after):
@@ -49,22 +53,22 @@ def _compare(before: Any, after: Any, path: str, seen: set[tuple[int, int]]) -> 
         if before != after and repr(before) != repr(after):
             yield Difference("changed", path, before, after)
         return
-    seen.add(pair)
+    inside = (*inside, pair)
     attributes = _attributes(before), _attributes(after)
     if isinstance(before, dict):
-        yield from _compare_dicts(before, after, path, "[{!r}]", seen)
+        yield from _compare_dicts(before, after, path, "[{!r}]", inside)
     elif isinstance(before, list | tuple | deque):
-        yield from _compare_sequences(list(before), list(after), path, seen)
+        yield from _compare_sequences(list(before), list(after), path, inside)
     elif isinstance(before, set | frozenset):
         yield from _compare_sets(before, after, path)
     elif not attributes[0] and not attributes[1]:
         if not _equal(before, after):
             yield Difference("changed", path, before, after)
-    yield from _compare_dicts(*attributes, path, ".{}", seen)
+    yield from _compare_dicts(*attributes, path, ".{}", inside)
 
 
 def _compare_dicts(
-    before: dict[Any, Any], after: dict[Any, Any], path: str, form: str, seen: set[tuple[int, int]]
+    before: dict[Any, Any], after: dict[Any, Any], path: str, form: str, inside: Inside
 ) -> Iterator[Difference]:
     for key, value in before.items():
         if key not in after:
@@ -74,18 +78,16 @@ def _compare_dicts(
         if key not in before:
             yield Difference("added", inner, None, value)
         else:
-            yield from _compare(before[key], value, inner, seen)
+            yield from _compare(before[key], value, inner, inside)
 
 
-def _compare_sequences(
-    before: list[Any], after: list[Any], path: str, seen: set[tuple[int, int]]
-) -> Iterator[Difference]:
+def _compare_sequences(before: list[Any], after: list[Any], path: str, inside: Inside) -> Iterator[Difference]:
     """What is the same at both ends is passed over, so that an insertion is one addition."""
     start = 0
-    while start < min(len(before), len(after)) and _same(before[start], after[start]):
+    while start < min(len(before), len(after)) and _same(before[start], after[start], inside):
         start += 1
     end = 0
-    while end < min(len(before), len(after)) - start and _same(before[-1 - end], after[-1 - end]):
+    while end < min(len(before), len(after)) - start and _same(before[-1 - end], after[-1 - end], inside):
         end += 1
     old, new = before[start : len(before) - end], after[start : len(after) - end]
     for position in range(max(len(old), len(new))):
@@ -95,11 +97,11 @@ def _compare_sequences(
         elif position >= len(old):
             yield Difference("added", inner, None, new[position])
         else:
-            yield from _compare(old[position], new[position], inner, seen)
+            yield from _compare(old[position], new[position], inner, inside)
 
 
-def _same(before: Any, after: Any) -> bool:
-    return next(_compare(before, after, "", set()), None) is None
+def _same(before: Any, after: Any, inside: Inside) -> bool:
+    return next(_compare(before, after, "", inside), None) is None
 
 
 def _compare_sets(before: Any, after: Any, path: str) -> Iterator[Difference]:
