@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import pickle
+import re
 import secrets
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -283,8 +287,6 @@ def test_a_missing_bucket_is_not_made(s3_shared: Any) -> None:
 
 
 def test_a_library_that_is_not_installed_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(UsageError, match="redis is not installed") as caught:
         RedisStash("redis://127.0.0.1").load("a")
@@ -292,3 +294,15 @@ def test_a_library_that_is_not_installed_is_named_with_its_command(monkeypatch: 
     for table in ("x; drop table y", "X", "", "1a", 'a"b'):
         with pytest.raises(UsageError):
             SqlStash("sqlite://", table)
+
+
+def test_the_page_on_s3_runs(s3_shared: Any, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "shared-store-on-s3.md").read_text("utf-8")
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    plain = 'FsspecStash("s3://team-results/features-v3")'
+    assert plain in code
+    ours = f'FsspecStash("s3://{BUCKET}/{secrets.token_hex(6)}", options={s3_options(s3_shared.url)!r})'
+    (tmp_path / "page.py").write_text(code.replace(plain, ours), "utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

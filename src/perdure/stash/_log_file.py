@@ -72,6 +72,7 @@ class LogFile:
         self._directory_lock = DirectoryLock(fs, directory)
         self._fds: dict[int, int] = {}
         self._keeper: threading.Thread | None = None
+        self._group_lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
         try:
@@ -204,9 +205,11 @@ class LogFile:
         Raises:
             WriteError: see ``Journal.sync``.
         """
-        if seq is not None and self._journal.durable_seq >= seq:
-            return self._journal.durable_seq
-        return self._journal.sync()
+        with self._group_lock:
+            # Whoever waited here finds that the one before has synced its entry, too, and not only its own.
+            if seq is not None and self._journal.durable_seq >= seq:
+                return self._journal.durable_seq
+            return self._journal.sync()
 
     def compact(self, index: dict[str, Place], mark: str | None) -> dict[str, Place]:
         """Copy the values of ``index`` to the end and forget what lies before; the new index. The caller holds the

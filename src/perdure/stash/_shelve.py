@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from perdure.errors import LockedError, StorageError
-from perdure.fs import Fs
+from perdure.fs import Fs, closing_on_error
 from perdure.stash._base import MISSING, check_name
 from perdure.stash._closeable import CloseableStash
 from perdure.stash._coded import CodedStash, package_of_caller
@@ -62,32 +62,47 @@ class ShelveStash(CodedStash, CloseableStash):
     def _shelf(self) -> Iterator[Any]:
         """The open database, for one call."""
         with self._lock:
-            if self._db is None:
-                self._db = self._open()
+            self._open()
             try:
                 with self._dbm_errors():
                     yield self._db
             finally:
                 if self.auto_close and not self._blocks:
                     self.close()
+                elif type(self._db).__module__ == "dbm.sqlite3":
+                    # Bound to the thread that opened it; the turn is kept.
+                    self._close_database()
 
-    def _open(self) -> Any:
+    def _open(self) -> None:
+        if self._lock_fd < 0:
+            self._lock_fd = self._take_turn()
+        if self._db is None:
+            try:
+                self._db = dbm.open(str(self.path), "c", 0o600)  # noqa: SIM115
+            except dbm.error as error:
+                self._end_turn()
+                raise StorageError(f"the shelf cannot be opened: {error}", path=self.path) from error
+
+    def _close_database(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with self._dbm_errors():
+                db.close()
+
+    def _take_turn(self) -> int:
         fs = Fs()
         with writing(self.path):
             fs.make_directory(str(self.path.parent))
             # Some DBM libraries do not lock their files. Never deleted: another process may be waiting for it.
             fd = fs.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-        try:
+        with closing_on_error(fs, fd):
             self._wait_for_turn(fs, fd)
-            db = dbm.open(str(self.path), "c", 0o600)  # noqa: SIM115
-        except dbm.error as error:
-            fs.close(fd)
-            raise StorageError(f"the shelf cannot be opened: {error}", path=self.path) from error
-        except BaseException:
-            fs.close(fd)
-            raise
-        self._lock_fd = fd
-        return db
+        return fd
+
+    def _end_turn(self) -> None:
+        fd, self._lock_fd = self._lock_fd, -1
+        if fd >= 0:
+            Fs().close(fd)
 
     def _wait_for_turn(self, fs: Fs, fd: int) -> None:
         deadline_s = time.monotonic() + LOCK_WAIT_S
@@ -112,9 +127,12 @@ class ShelveStash(CodedStash, CloseableStash):
     def __enter__(self) -> ShelveStash:
         with self._lock:
             self._blocks += 1
-            if self._db is None:
-                self._db = self._open()
-        return self
+            try:
+                with self._shelf():
+                    return self
+            except BaseException:
+                self._blocks -= 1
+                raise
 
     def __exit__(self, *details: object) -> None:
         with self._lock:
@@ -125,20 +143,18 @@ class ShelveStash(CodedStash, CloseableStash):
     def close(self) -> None:
         """Write what was kept for ``writeback``, and close the file. The next call opens it again."""
         with self._lock:
-            db, self._db = self._db, None
-            if db is None:
-                return
             try:
-                with self._dbm_errors():
-                    for name, value in self._kept.items():
-                        db[as_bytes(name)] = self._encode(name, value)
+                if self._kept:
+                    self._open()
+                    with self._dbm_errors():
+                        for name, value in self._kept.items():
+                            self._db[as_bytes(name)] = self._encode(name, value)
             finally:
                 self._kept.clear()
                 try:
-                    with self._dbm_errors():
-                        db.close()
+                    self._close_database()
                 finally:
-                    Fs().close(self._lock_fd)
+                    self._end_turn()
 
     # ---- items -------------------------------------------------------------------------------------------------------
 
