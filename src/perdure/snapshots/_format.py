@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import io
@@ -117,6 +118,7 @@ class SnapshotReader(io.RawIOBase):
         read.
         """
         super().__init__()
+        self._fd = -1  # Before anything can fail: the interpreter closes what it throws away.
         self._fs = fs
         self._path = path
         self._fd = fs.open_for_reading(path)
@@ -218,7 +220,9 @@ class SnapshotReader(io.RawIOBase):
         if not self.closed:
             fd, self._fd = self._fd, -1
             if fd >= 0:
-                self._fs.close(fd)
+                # The descriptor is gone even where this fails, and nothing was written through it.
+                with contextlib.suppress(OSError):
+                    self._fs.close(fd)
         super().close()
 
 
