@@ -382,7 +382,7 @@ def test_any_damage_is_repaired_to_a_beginning_of_the_truth(
             if not boxes.segment_count(box):
                 return
         elif what == "truncate":
-            os.truncate(path, data.draw(st.integers(0, size_bytes - 1), "size"))
+            os.truncate(path, data.draw(st.integers(0, max(0, size_bytes - 1)), "size"))
         elif what == "flip" and size_bytes:
             flip(path, data.draw(st.integers(0, size_bytes - 1), "offset"))
     try:
