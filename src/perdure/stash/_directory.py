@@ -108,7 +108,9 @@ class DirectoryStash(CodedStash):
             with reading(self.path):
                 directory = os.path.abspath(self.path)
                 self._fs.sync_directory(directory)
-                self._fs.sync_directory(os.path.dirname(directory))
+                # The directory's own name as well; a parent that this user may not open was made by somebody else.
+                with suppress(PermissionError):
+                    self._fs.sync_directory(os.path.dirname(directory))
         except FileNotFoundError:
             return
         vars(self)["_settled"] = True

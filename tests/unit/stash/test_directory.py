@@ -6,10 +6,13 @@ import errno
 import os
 import pickle
 import shelve
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -199,13 +202,18 @@ def test_stashes_with_other_patterns_share_a_directory(tmp_path: Path) -> None:
     assert one.fill_mark() == "filled"
 
 
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A folder that every user may enter, which pytest's own is not."""
+    path = Path(tempfile.mkdtemp(prefix="perdure-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
 @pytest.mark.root
-def test_a_directory_without_permission_is_a_named_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o111)
-    (tmp_path / "stash").mkdir(mode=0o555)
+def test_a_directory_without_permission_is_a_named_error(public_path: Path) -> None:
+    (public_path / "stash").mkdir(mode=0o555)
     program = (
         "import os, sys; os.setgid(65534); os.setuid(65534)\n"
         "from perdure.stash import DirectoryStash\nfrom perdure.errors import WriteError\n"
@@ -218,7 +226,10 @@ def test_a_directory_without_permission_is_a_named_error(tmp_path: Path) -> None
     # As root with the source at hand: a dropped user may not be able to read a checkout in root's home.
     preloaded = f"import sys; sys.path.insert(0, {source!r}); import perdure.stash, perdure.codecs, perdure.errors\n"
     done = subprocess.run(
-        [sys.executable, "-c", preloaded + program, str(tmp_path / "stash")], capture_output=True, text=True, check=True
+        [sys.executable, "-c", preloaded + program, str(public_path / "stash")],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "not-written" in done.stdout
     assert "Permission denied" in done.stdout
