@@ -277,16 +277,17 @@ class DirectoryLock:
         self._fs = fs
         self.path = path
         self._fd = -1
+        # Before the lock is taken: from then on nothing may come between here and the caller, or an interrupt would
+        # leave a lock that nobody can release.
+        close_in_forked_children(self)
         try:
-            fd = fs.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            self._fd = fs.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            fs.lock(self._fd)
         except OSError as error:
-            raise StorageError(f"the directory cannot be opened: {error.strerror}", path=path) from error
-        try:
-            fs.lock(fd)
-            self._fd = fd
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                fs.close(fd)
+            is_open = self._fd >= 0
+            self.release()
+            if not is_open:
+                raise StorageError(f"the directory cannot be opened: {error.strerror}", path=path) from error
             if error.errno in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK):
                 raise _locked(path) from error
             raise StorageError(
@@ -295,9 +296,8 @@ class DirectoryLock:
                 hint="use a local directory; two writers on an unlocked one would destroy each other's data",
             ) from error
         except BaseException:
-            fs.close(fd)
+            self.release()
             raise
-        close_in_forked_children(self)
 
     def release(self) -> None:
         """Idempotent."""
