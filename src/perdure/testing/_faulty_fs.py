@@ -18,11 +18,14 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from perdure.fs import DIRECTORY_MODE, FILE_MODE, Fs
 from perdure.testing._lost_pages import LostPages
 from perdure.testing._wrapping_fs import PRIMITIVES, WrappingFs
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 Mode = Literal["once", "sticky", "full", "partial", "short", "lying", "lying-cached"]
 
@@ -181,17 +184,18 @@ class FaultyFs(WrappingFs):
         if fails:
             raise self._refusal(path)
 
-    def write(self, fd: int, data: bytes | memoryview) -> int:
+    def write(self, fd: int, data: ReadableBuffer) -> int:
         path = self._path(fd)
-        fails = self._fails("write", path, len(data), grows=True)
-        half = memoryview(data)[: len(data) // 2]
+        whole = memoryview(data)
+        fails = self._fails("write", path, len(whole), grows=True)
+        half = whole[: len(whole) // 2]
         if fails and self.mode != "short":
             if half and self.mode in ("partial", "full"):
                 self._really_write(fd, half)
             raise self._refusal(path)
         return self._really_write(fd, half if half and (fails or self.short_writes) else data)
 
-    def _really_write(self, fd: int, data: bytes | memoryview) -> int:
+    def _really_write(self, fd: int, data: ReadableBuffer) -> int:
         if not self.mode.startswith("lying"):
             return self.inner.write(fd, data)
         start = self._unsynced.position(fd)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from perdure.fs import DIRECTORY_MODE, FILE_MODE, Fs
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 PRIMITIVES = (
     "open",
@@ -41,7 +45,7 @@ class WrappingFs(Fs):
     def close(self, fd: int) -> None:
         self.inner.close(fd)
 
-    def write(self, fd: int, data: bytes | memoryview) -> int:
+    def write(self, fd: int, data: ReadableBuffer) -> int:
         return self.inner.write(fd, data)
 
     def read_at(self, fd: int, size_bytes: int, offset: int) -> bytes:

@@ -27,6 +27,7 @@ from perdure.testing.crashsim._explore import Check, Workload, explore, record
 from perdure.testing.crashsim._models import MODELS
 from perdure.testing.crashsim._record import RecordingFs
 from perdure.testing.crashsim._report import Failure, ModelReport, Report
+from perdure.testing.crashsim._strace import record_program, strace_is_there
 from perdure.testing.crashsim._trees import read_tree, write_tree
 
 __all__ = [
@@ -42,5 +43,7 @@ __all__ = [
     "explore",
     "read_tree",
     "record",
+    "record_program",
+    "strace_is_there",
     "write_tree",
 ]

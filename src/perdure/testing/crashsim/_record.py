@@ -5,10 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from perdure.fs import DIRECTORY_MODE, FILE_MODE, Fs
 from perdure.testing._wrapping_fs import WrappingFs
 from perdure.testing.crashsim._events import Event
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _TMPFILE = getattr(os, "O_TMPFILE", 0)
 
@@ -65,7 +69,7 @@ class RecordingFs(WrappingFs):
             self._paths.pop(fd, None)
             self.inner.close(fd)
 
-    def write(self, fd: int, data: bytes | memoryview) -> int:
+    def write(self, fd: int, data: ReadableBuffer) -> int:
         if self._paths.get(fd) is None:
             return self.inner.write(fd, data)
         with self._lock:
@@ -73,7 +77,7 @@ class RecordingFs(WrappingFs):
             taken = self.inner.write(fd, data)
             path = self._paths.get(fd)
             if path is not None and taken > 0:
-                self._note(Event("write", path, offset=offset, data=bytes(data[:taken])))
+                self._note(Event("write", path, offset=offset, data=bytes(memoryview(data)[:taken])))
             return taken
 
     def sync(self, fd: int) -> None:

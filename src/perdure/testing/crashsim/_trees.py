@@ -17,6 +17,7 @@ _RANDOM_PART = re.compile(re.escape(TEMPORARY_MARK) + "[0-9a-f]{16}")
 
 
 def read_tree(directory: str) -> Tree:
+    """Path below the directory → content, or ``None`` for a directory."""
     found: Tree = {}
     for place, directories, files in os.walk(directory):
         prefix = os.path.relpath(place, directory)
