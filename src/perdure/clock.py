@@ -34,27 +34,27 @@ class WallClock:
 class Moment:
     """The time and the seed of the command that a machine is running. One per machine, set anew for each command."""
 
-    __slots__ = ("_random", "at_ns", "log_id", "seq", "utc_offset_min")
+    __slots__ = ("at_ns", "drawn", "log_id", "seq", "utc_offset_min")
 
     def __init__(self, log_id: bytes) -> None:
         self.log_id = log_id
         self.seq = 0
         self.at_ns = 0
         self.utc_offset_min = 0
-        self._random: _random.Random | None = None
+        self.drawn: _random.Random | None = None
 
     def set(self, seq: int, at_ns: int, utc_offset_min: int) -> None:
         self.seq = seq
         self.at_ns = at_ns
         self.utc_offset_min = utc_offset_min
-        self._random = None
+        self.drawn = None
 
     @property
     def random(self) -> _random.Random:
-        if self._random is None:
+        if self.drawn is None:
             seed = self.log_id + self.seq.to_bytes(8, "little") + self.at_ns.to_bytes(8, "little", signed=True)
-            self._random = _random.Random(_hashlib.blake2b(seed, digest_size=32).digest())
-        return self._random
+            self.drawn = _random.Random(_hashlib.blake2b(seed, digest_size=32).digest())
+        return self.drawn
 
 
 class _Running(_threading.local):

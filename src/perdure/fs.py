@@ -43,9 +43,8 @@ class Fs:
     def close(self, fd: int) -> None:
         os.close(fd)
 
-    def write(self, fd: int, data: bytes | memoryview) -> int:
-        """The number of bytes that were taken, which may be fewer than given."""
-        return os.write(fd, data)
+    write = staticmethod(os.write)  # Not wrapped: every buffered command goes through here.
+    """``write(fd, data)``: the number of bytes that were taken, which may be fewer than given."""
 
     def read_at(self, fd: int, size_bytes: int, offset: int) -> bytes:
         return os.pread(fd, size_bytes, offset)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
+from zlib import crc32
 
 import msgspec
 
@@ -37,6 +37,8 @@ _FLAGS_KNOWN = FLAG_MAC | FLAG_CLIENT
 MAGIC = b"\xd7PJ1"
 _HEAD = struct.Struct("<4sIIBBhQqQ")  # magic, crc, body length, kind, flags, UTC offset, seq, time, watermark
 _CHECKED = struct.Struct("<IBBhQqQ")  # the same without magic and crc
+_pack_checked = _CHECKED.pack
+_pack_start = struct.Struct("<4sI").pack
 _CLIENT = struct.Struct("<16sQ")
 HEAD_BYTES = _HEAD.size
 MAC_BYTES = 16
@@ -108,7 +110,6 @@ def encode(
     kind: int,
     payload: bytes,
     watermark: int,
-    *,
     utc_offset_min: int = 0,
     client: bytes = NO_CLIENT,
     counter: int = 0,
@@ -120,12 +121,12 @@ def encode(
         flags = FLAG_CLIENT
         payload = _CLIENT.pack(client, counter) + payload
     if chain is None:
-        checked = _CHECKED.pack(len(payload), kind, flags, utc_offset_min, seq, at_ns, watermark) + payload
+        checked = _pack_checked(len(payload), kind, flags, utc_offset_min, seq, at_ns, watermark) + payload
     else:
         size = len(payload) + MAC_BYTES
-        checked = _CHECKED.pack(size, kind, flags | FLAG_MAC, utc_offset_min, seq, at_ns, watermark) + payload
+        checked = _pack_checked(size, kind, flags | FLAG_MAC, utc_offset_min, seq, at_ns, watermark) + payload
         checked += chain.extend(checked)
-    return MAGIC + zlib.crc32(checked).to_bytes(4, "little") + checked
+    return _pack_start(MAGIC, crc32(checked)) + checked
 
 
 class Scanned(NamedTuple):
@@ -153,7 +154,6 @@ def scan(data: bytes, offset: int, seq: int, *, watermark: int = 0, chain: Chain
     entries: list[Entry] = []
     add = entries.append
     unpack = _HEAD.unpack_from
-    crc32 = zlib.crc32
     size = len(data)
     sealed = marked = False
     problem: str | None = None
@@ -243,6 +243,6 @@ def proves_durable(data: bytes, offset: int, seq: int) -> int | None:
         end = offset + HEAD_BYTES + length
         if end <= len(data) and own_seq >= seq and (watermark >= seq or offset == spot):
             budget_bytes -= length
-            if budget_bytes < 0 or zlib.crc32(data[offset + _CHECKED_FROM : end]) == crc:
+            if budget_bytes < 0 or crc32(data[offset + _CHECKED_FROM : end]) == crc:
                 return offset
         offset += 1

@@ -16,7 +16,7 @@ from perdure.journal._protocol import Capabilities, Draft, Durability
 from perdure.journal._recovery import Cut, Recovered, check_same_log, recover
 from perdure.journal._segments import Segment, entries_of, needed_segments, segment_name, segment_numbers
 from perdure.limits import RECORD_BYTES_MAX, SEGMENT_BYTES_MAX
-from perdure.records import OUTCOME, SEAL, WATERMARK, Chain, Entry
+from perdure.records import NO_CLIENT, OUTCOME, SEAL, WATERMARK, Chain, Entry
 
 _INTERRUPTED = "an append was interrupted before it was known to be whole"
 _DURABILITY_NUMBER: Mapping[Durability, int] = {"always": 0, "everysec": 1, "never": 2}
@@ -82,7 +82,8 @@ class FileJournal:
         # Apart from `_failure`, which an append clears at its end: a sync may fail in another thread at that moment.
         self._sync_failure: str | None = None
         self._closed = False
-        self._bytes_written = 0
+        self._bytes_before = 0  # In the segments that this opening has ended.
+        self._marked_seq = 0
         self._offset_min = 0
         self._offset_until_ns = 0
 
@@ -102,7 +103,7 @@ class FileJournal:
         self.last_seq = max(recovered.last_seq, after)
         self.durable_seq = self.last_seq
         self.last_at_ns = recovered.last_at_ns
-        self._tail_is_marked = True
+        self._marked_seq = self.last_seq
         self._chain = recovered.chain
         self._last_number = recovered.last_number
         self.capabilities = Capabilities(RECORD_BYTES_MAX, _PROMISES[durability], shared=False)
@@ -121,7 +122,7 @@ class FileJournal:
 
     @property
     def bytes_written(self) -> int:
-        return self._bytes_written
+        return self._bytes_before + self._size_bytes
 
     # ---- appending
 
@@ -134,44 +135,33 @@ class FileJournal:
         # An outcome stays in the segment of its command, so that replay knows it when it comes to the command.
         if self._fd < 0 or (self._size_bytes >= self._segment_bytes_max and drafts[0].kind != OUTCOME):
             self._roll()
-        seq = self.last_seq
         now_ns = self._time_ns()
-        at_ns = self.last_at_ns = now_ns if now_ns > self.last_at_ns else self.last_at_ns
+        at_ns = self.last_at_ns
+        if now_ns > at_ns:
+            self.last_at_ns = at_ns = now_ns
         if at_ns >= self._offset_until_ns:
             self._read_offset(at_ns)
         chain = self._chain
-        chain_value = b"" if chain is None else chain.value
+        chain_value = None if chain is None else chain.value
         offset_min = self._offset_min
         durable_seq = self.durable_seq
-        parts = []
+        encode = self._encode
+        seq = self.last_seq
+        data = b""
         for draft in drafts:
             payload = draft.payload
             if len(payload) > RECORD_BYTES_MAX:
-                if chain is not None:
-                    chain.value = chain_value
+                self._take_back_chain(chain_value)
                 raise RecordTooLargeError(
                     f"an entry of {len(payload)} bytes; at most {RECORD_BYTES_MAX} go into one", path=self._path
                 )
-            seq += 1
-            draft.seq = seq
+            draft.seq = seq = seq + 1
             draft.at_ns = at_ns
             draft.utc_offset_min = offset_min
-            parts.append(
-                self._encode(
-                    seq,
-                    at_ns,
-                    draft.kind,
-                    payload,
-                    durable_seq,
-                    utc_offset_min=offset_min,
-                    client=draft.client,
-                    counter=draft.counter,
-                    chain=chain,
-                )
-            )
-        self._put(parts[0] if len(parts) == 1 else b"".join(parts), seq, chain_value)
+            data += encode(seq, at_ns, draft.kind, payload, durable_seq, offset_min, draft.client, draft.counter, chain)
+        self._put(data, seq, chain_value)
 
-    def _put(self, data: bytes, seq: int, chain_value: bytes) -> None:
+    def _put(self, data: bytes, seq: int, chain_value: bytes | None) -> None:
         """Writes ``data`` and counts it: wholly, or not at all, or the journal is failed."""
         # Set before the first byte and cleared after the last line: whatever leaves in between (an interrupt, no
         # memory) leaves the mark, and no handler has to be in the right place to catch it.
@@ -186,12 +176,14 @@ class FileJournal:
                 f"the disk refused the entry: {error.strerror}; nothing of it is left", path=self._path, seq=seq
             ) from error
         self._size_bytes += len(data)
-        self._bytes_written += len(data)
         self.last_seq = seq
-        self._tail_is_marked = False
         self._failure = None
 
-    def _take_back(self, error: OSError, chain_value: bytes) -> None:
+    def _take_back_chain(self, value: bytes | None) -> None:
+        if self._chain is not None and value is not None:
+            self._chain.value = value
+
+    def _take_back(self, error: OSError, chain_value: bytes | None) -> None:
         """Cuts a partial record off the end, durably. If even that fails the journal stays failed."""
         try:
             self._fs.truncate(self._fd, self._size_bytes)
@@ -203,8 +195,7 @@ class FileJournal:
                 path=self._path,
                 hint="close this handle and open again: recovery decides",
             ) from error
-        if self._chain is not None:
-            self._chain.value = chain_value
+        self._take_back_chain(chain_value)
         if self._durability != "never":
             # Before anybody is told that nothing is left: a power cut could undo the cut, and bring the refused entry
             # back.
@@ -259,7 +250,7 @@ class FileJournal:
 
     def mark(self) -> None:
         """See ``Journal.mark``."""
-        if self.failure is not None or self._fd < 0 or self._tail_is_marked:
+        if self.failure is not None or self._fd < 0 or self._marked_seq == self.last_seq:
             return
         self._put_mark(WATERMARK)
         if self._durability != "never":
@@ -267,10 +258,11 @@ class FileJournal:
                 self._sync_file()
 
     def _put_mark(self, kind: int) -> None:
-        chain_value = b"" if self._chain is None else self._chain.value
-        mark = self._encode(self.last_seq, self.last_at_ns, kind, b"", self.durable_seq, chain=self._chain)
+        chain = self._chain
+        chain_value = None if chain is None else chain.value
+        mark = self._encode(self.last_seq, self.last_at_ns, kind, b"", self.durable_seq, 0, NO_CLIENT, 0, chain)
         self._put(mark, self.last_seq, chain_value)
-        self._tail_is_marked = True
+        self._marked_seq = self.last_seq
 
     # ---- segments
 
@@ -332,8 +324,8 @@ class FileJournal:
             raise WriteError(
                 f"no new segment can be begun: {error.strerror}; nothing was written", path=path
             ) from error
+        self._bytes_before += self._size_bytes
         self._fd, self._path, self._size_bytes = fd, path, len(data)
-        self._bytes_written += len(data)
         self._last_number = number
         try:
             self._fs.sync_directory(self._directory)

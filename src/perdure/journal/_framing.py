@@ -59,7 +59,6 @@ class Framing(Protocol):
         kind: int,
         payload: bytes,
         watermark: int,
-        *,
         utc_offset_min: int = 0,
         client: bytes = b"",
         counter: int = 0,

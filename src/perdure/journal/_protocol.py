@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
+import msgspec
+
 from perdure.records import NO_CLIENT, Entry
 
 Durability = Literal["always", "everysec", "never"]
@@ -12,22 +14,19 @@ Durability = Literal["always", "everysec", "never"]
 Wait = TypeVar("Wait", covariant=True)
 
 
-class Draft:
+class Draft(msgspec.Struct):
     """An entry that has no place yet: what ``Journal.append`` takes, and where it writes the place it gave.
 
     ``seq``, ``at_ns`` and ``utc_offset_min`` are set by ``append`` and mean nothing before.
     """
 
-    __slots__ = ("at_ns", "client", "counter", "kind", "payload", "seq", "utc_offset_min")
-
-    def __init__(self, kind: int, payload: bytes, client: bytes = NO_CLIENT, counter: int = 0) -> None:
-        self.kind = kind
-        self.payload = payload
-        self.client = client
-        self.counter = counter
-        self.seq = 0
-        self.at_ns = 0
-        self.utc_offset_min = 0
+    kind: int
+    payload: bytes
+    client: bytes = NO_CLIENT
+    counter: int = 0
+    seq: int = 0
+    at_ns: int = 0
+    utc_offset_min: int = 0
 
     def entry(self) -> Entry:
         return Entry(self.seq, self.at_ns, self.kind, self.payload, self.utc_offset_min, self.client, self.counter)

@@ -79,7 +79,7 @@ class Machine:
         self.companion: Companion | None = None
         self.keep_history = keep_history
         self._run = state.run
-        self._moment = Moment(journal.log_id)
+        self.moment = Moment(journal.log_id)
         self._order = threading.Lock()
         self._state_lock = threading.RLock()
         self.lock: Any = self._state_lock
@@ -133,7 +133,7 @@ class Machine:
 
     def is_inside(self) -> bool:
         """Whether this thread is executing a command of this machine."""
-        return running.moment is self._moment
+        return running.moment is self.moment
 
     def is_querying(self) -> bool:
         """Whether this thread is executing a query, or a command, of this machine."""
@@ -163,14 +163,19 @@ class Machine:
                 "a command was called from within a query",
                 hint="a method marked @readonly must not change anything; take the mark away, or call it from outside",
             )
-        pending = Pending(COMMAND, payload, call, client, counter)
+        pending = Pending(COMMAND, payload, client, counter, call=call)
         if self._grouped:
             self._submit(pending, exclusive)
         else:
-            with self._order:
-                self._commit([pending], pending, exclusive)
-                if self._deferred is not None:
-                    self._raise_deferred()
+            order = self._order
+            order.acquire()
+            try:
+                if exclusive and not self.owed and self.companion is None:
+                    self._commit_alone(pending)
+                else:
+                    self._commit([pending], pending, exclusive)
+            finally:
+                order.release()
         if pending.error is not None:
             raise pending.error
         return pending.result
@@ -229,7 +234,10 @@ class Machine:
             deferred, self._deferred = self._deferred, None
             self._order.release()
             with contextlib.suppress(IndexError, RuntimeError):
-                self._queue[0].wake.release()
+                # Whoever waits first is the next to lead, unless somebody is faster.
+                first = self._queue[0].wake
+                if first is not None:
+                    first.release()
         if error is not None and not isinstance(error, PerdureError):
             raise error
         if deferred is not None:
@@ -262,13 +270,47 @@ class Machine:
         if not self._keeper.awake:
             self._keeper.wake()
 
-    def _apply(self, pending: Pending, own: bool, exclusive: bool) -> None:
-        """Runs one command that stands in the journal, and notes what became of it."""
-        moment = self._moment
+    def _commit_alone(self, pending: Pending) -> None:
+        """``_commit`` of one command with nothing owed and nobody to accompany it, written out: the usual case."""
+        if self._unapplied or self._broken:
+            raise self._refusal()
+        self._unapplied = 1
+        try:
+            self.journal.append((pending,))
+        except PerdureError as error:
+            if not isinstance(error, WriteError) or error.outcome == "not-written":
+                self._unapplied = _NOTHING_UNAPPLIED
+            raise
+        moment = self.moment
         moment.seq = pending.seq
         moment.at_ns = pending.at_ns
         moment.utc_offset_min = pending.utc_offset_min
-        moment._random = None
+        moment.drawn = None
+        before = running.moment
+        lock = self._state_lock
+        lock.acquire()
+        running.moment = moment
+        try:
+            pending.result = self._run(pending.call)
+        except BaseException as error:
+            running.moment = before
+            self._note_error(pending, error, True)
+        finally:
+            running.moment = before
+            lock.release()
+        if self._subscribers:
+            self._tell(pending)
+        self._unapplied = _NOTHING_UNAPPLIED
+        if not self._keeper.awake:
+            self._keeper.wake()
+
+    def _apply(self, pending: Pending, own: bool, exclusive: bool) -> None:
+        """Runs one command that stands in the journal, and notes what became of it."""
+        moment = self.moment
+        moment.seq = pending.seq
+        moment.at_ns = pending.at_ns
+        moment.utc_offset_min = pending.utc_offset_min
+        moment.drawn = None
         companion = self.companion
         before = running.moment
         # Alone in its batch an @unlocked command shuts out no query.
@@ -300,8 +342,8 @@ class Machine:
     def _accompany(self, companion: Companion, pending: Pending) -> None:
         """Keeps the second copy in step. What it finds wrong is told to the caller; the command has happened."""
         if pending.error is None or self._verdict == "keep":
-            running.moment = self._moment
-            self._moment.set(pending.seq, pending.at_ns, pending.utc_offset_min)
+            running.moment = self.moment
+            self.moment.set(pending.seq, pending.at_ns, pending.utc_offset_min)
             try:
                 companion.after(pending)
             except PerdureError as error:
@@ -330,11 +372,6 @@ class Machine:
         self._flush_owed()
         self.journal.sync()
         return True
-
-    def _raise_deferred(self) -> None:
-        deferred, self._deferred = self._deferred, None
-        if deferred is not None:
-            raise deferred
 
     def _owe(self, seq: int, status: Status, error: BaseException) -> None:
         """Outcomes are written with the next entries, or when the journal is idle: before anything later."""
@@ -431,7 +468,7 @@ class Machine:
         while True:
             known = {**outcomes, **outcomes_in(self.owed)} if self.owed else outcomes
             try:
-                replay(self.state, self._moment, entries, known, last_ns=last_ns, owe=self._owe, start=start)
+                replay(self.state, self.moment, entries, known, last_ns=last_ns, owe=self._owe, start=start)
                 return
             except NeedsRestore as needed:
                 self.restore(needed.entry.seq - 1)
@@ -585,6 +622,9 @@ class Refusing:
         return
 
     acquire = __enter__
+
+    def release(self) -> None:
+        return
 
 
 _UNLOCKED: contextlib.AbstractContextManager[None] = contextlib.nullcontext()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import Context
+from threading import Lock
 from typing import Any, Literal, Protocol
 
 from perdure.journal import Draft
-from perdure.records import NO_CLIENT
 from perdure.snapshots import Source, Writer
 
 Verdict = Literal["keep", "unchanged", "restore"]
@@ -87,20 +88,13 @@ class Companion(Protocol):
         ...
 
 
-class Pending(Draft):
-    """A command between its call and its answer."""
+class Pending(Draft, eq=False):
+    """A command between its call and its answer. ``context``, ``done``, ``taken`` and ``wake`` are group commit's."""
 
-    __slots__ = ("call", "context", "done", "error", "result", "taken", "wake")
-
-    def __init__(self, kind: int, payload: bytes, call: Any, client: bytes = NO_CLIENT, counter: int = 0) -> None:
-        self.kind = kind
-        self.payload = payload
-        self.client = client
-        self.counter = counter
-        self.call = call
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.done = False
-        self.taken = False
-        self.context: Any = None
-        self.wake: Any = None
+    call: Any = None
+    error: BaseException | None = None
+    result: Any = None
+    context: Context | None = None
+    done: bool = False
+    taken: bool = False
+    wake: Lock | None = None

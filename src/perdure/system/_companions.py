@@ -98,7 +98,7 @@ class Checker:
         raise NotDeterministicError(
             f"{name}() would not replay: {what}",
             seq=pending.seq,
-            hint="does it ask the clock, chance, the environment, id() or the order of a set? see perdure.clock and rng",
+            hint="does it ask the clock, chance, the environment, id() or a set's order? see perdure.clock and rng",
         )
 
     def rolled_back(self) -> None:

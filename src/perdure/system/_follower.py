@@ -8,7 +8,7 @@ import time
 import weakref
 from typing import Any
 
-from perdure.clock import Moment, running
+from perdure.clock import Moment
 from perdure.errors import ClosedError, MissingError, PerdureError, StorageError
 from perdure.fs import close_in_forked_children, existing_directory
 from perdure.journal import DirectoryFollower, entries_of, needed_segments
@@ -42,7 +42,7 @@ class Follower:
         self.lock: Any = self._lock
         self.closed = False
         self.failure: PerdureError | None = None
-        self._moment = Moment(bytes(16))
+        self.moment = Moment(bytes(16))
         self.snapshots = place.store()
         self.seq = 0
         started = time.monotonic()
@@ -69,7 +69,7 @@ class Follower:
                     raise MissingError(
                         "there is no snapshot to begin with", path=self.path, hint="has it been created?"
                     )
-                self._moment.log_id = snapshot.header.log_id
+                self.moment.log_id = snapshot.header.log_id
                 self.seq = snapshot.seq
                 return DirectoryFollower(
                     self.path, fs=place.fs, framing=place.framing, after=snapshot.seq, chain=place.chain()
@@ -93,7 +93,7 @@ class Follower:
                 entries = self._follower.poll()
             if entries:
                 outcomes = outcomes_in([*entries, *self._follower.pending])
-                replay(self._state, self._moment, entries, outcomes, last_ns=1 << 63, owe=_nothing_owed)
+                replay(self._state, self.moment, entries, outcomes, last_ns=1 << 63, owe=_nothing_owed)
                 self.seq = entries[-1].seq
             return self.seq
 
@@ -103,10 +103,7 @@ class Follower:
 
     @property
     def journal(self) -> _DirectoryReader:
-        return _DirectoryReader(self._place, self.path, self._moment.log_id, self.seq)
-
-    def is_inside(self) -> bool:
-        return running.moment is self._moment
+        return _DirectoryReader(self._place, self.path, self.moment.log_id, self.seq)
 
     def fail(self, error: PerdureError) -> None:
         """Stops following; queries raise from then on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from perdure.clock import Moment
 from perdure.errors import ClosedError
 from perdure.journal import Journal
 from perdure.machine import Refusing
@@ -19,12 +20,10 @@ class Frozen:
         self.seq = seq
         self.durable_seq = seq
         self.closed = False
+        self.moment = Moment(journal.log_id)
         self.journal = journal
         self.snapshots = snapshots
         self._path = path
-
-    def is_inside(self) -> bool:
-        return False
 
     def close(self) -> None:
         self.closed = True

@@ -20,14 +20,16 @@ from perdure.system import _builtins
 from perdure.system._decorators import LIFECYCLE_DUNDERS, QUERY_DUNDERS, marks
 from perdure.system._extras import extras_for
 from perdure.system._runtime import System
+from perdure.system._signatures import query_like
 
 _SYSTEM = "_perdure_system"
 _ROOT = "_perdure_root"
-_OWN = (_SYSTEM, _ROOT)
+_ENGINE = "_perdure_engine"
+_OWN = (_SYSTEM, _ROOT, _ENGINE)
 _NEVER_WRAPPED = LIFECYCLE_DUNDERS | frozenset(
     "__class__ __dict__ __weakref__ __doc__ __module__ __annotations__ __slots__ __qualname__ __name__ __orig_bases__ "
-    "__parameters__ __abstractmethods__ __getattribute__ __getattr__ __subclasshook__ __class_getitem__ __dir__ __sizeof__ "
-    "__init_subclass__ __setattr__ __delattr__ __hash__ __match_args__ __dataclass_fields__ __static_attributes__ "
+    "__parameters__ __abstractmethods__ __getattribute__ __getattr__ __subclasshook__ __class_getitem__ __dir__ "
+    "__sizeof__ __init_subclass__ __setattr__ __delattr__ __hash__ __match_args__ __dataclass_fields__ __static_attributes__ "
     "__firstlineno__".split()
 )
 
@@ -40,12 +42,15 @@ def make_proxy(system: System) -> Any:
     if shares_attributes(cls):
         proxy_class = _sharing_class(cls, system.checker is not None)
         proxy = object.__new__(proxy_class)
+        # A dict of its own making, not one that shares its keys with other instances: the interpreter reads it faster.
+        root.__dict__ = {**root.__dict__}
         object.__setattr__(proxy, "__dict__", root.__dict__)
     else:
         proxy_class = _forwarding_class(cls)
         proxy = object.__new__(proxy_class)
     object.__setattr__(proxy, _SYSTEM, system)
     object.__setattr__(proxy, _ROOT, root)
+    object.__setattr__(proxy, _ENGINE, system.engine)
     return proxy
 
 
@@ -150,16 +155,21 @@ def _wrapped(name: str, raw: Any, cls: type, checked: bool) -> Any:
     if marked.readonly or name in QUERY_DUNDERS:
         wrapper = _query(name, function, checked, marked.unlocked)
     else:
-        wrapper = _command(name, not marked.unlocked)
+        wrapper = _command(name, function, not marked.unlocked)
     return functools.update_wrapper(wrapper, function)
 
 
-def _command(name: str, exclusive: bool) -> Callable[..., Any]:
+def _command(name: str, function: Callable[..., Any], exclusive: bool) -> Callable[..., Any]:
     if name == "__exit__":
-        return _exit_command
+
+        def leave(self: Any, kind: Any, error: Any, trace: Any) -> Any:
+            # A traceback cannot be journaled, and a replay has no use for it.
+            return self._perdure_system.command("__exit__", function, (kind, error, None), {})
+
+        return leave
 
     def command(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        result = self._perdure_system.command(name, args, kwargs, exclusive)
+        result = self._perdure_system.command(name, function, args, kwargs, exclusive)
         return self if result is self._perdure_root else result
 
     return command
@@ -177,12 +187,7 @@ def _query(name: str, function: Callable[..., Any], checked: bool, unlocked: boo
             return function(self._perdure_root, *args, **kwargs)
 
     else:
-
-        def query(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-            # The commonest call there is, so it is written out: see ``System.query``.
-            with self._perdure_system.engine.lock:
-                return function(self._perdure_root, *args, **kwargs)
-
+        query = query_like(function)
     return query
 
 
@@ -193,17 +198,14 @@ def _getter(name: str) -> Callable[[Any], Any]:
     return get
 
 
-def _exit_command(self: Any, kind: Any, error: Any, trace: Any) -> Any:
-    # A traceback cannot be journaled, and a replay has no use for it.
-    return self._perdure_system.command("__exit__", (kind, error, None), {})
-
-
 def _setting_attribute(self: Any, name: str, value: Any) -> None:
-    self._perdure_system.command("__setattr__", (name, value), {})
+    cls = type(self._perdure_root)
+    self._perdure_system.command("__setattr__", cls.__setattr__, (name, value), {})
 
 
 def _deleting_attribute(self: Any, name: str) -> None:
-    self._perdure_system.command("__delattr__", (name,), {})
+    cls = type(self._perdure_root)
+    self._perdure_system.command("__delattr__", cls.__delattr__, (name,), {})
 
 
 def _hash_of_root(self: Any) -> int:
@@ -256,7 +258,7 @@ def _forwarded(
     marked = marks(raw)
     is_query = name not in commands if commands is not None else marked.readonly or name in QUERY_DUNDERS
     if not is_query:
-        return _command(name, not marked.unlocked)
+        return _command(name, function, not marked.unlocked)
 
     def query(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         args = tuple(value._perdure_root if is_proxy(value) else value for value in args)

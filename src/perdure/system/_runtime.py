@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from types import GeneratorType
 from typing import Any, Protocol
 
+from perdure.clock import Moment, running
 from perdure.errors import ReadOnlyError
 from perdure.machine import Machine, RecoveryReport
 from perdure.system._command import Arguments, Keywords, encode_command
@@ -17,6 +18,7 @@ class Engine(Protocol):
     """What a proxy needs of what keeps its state: a ``Machine``, or something that only reads."""
 
     lock: Any
+    moment: Moment
 
     @property
     def seq(self) -> int: ...
@@ -24,7 +26,6 @@ class Engine(Protocol):
     def durable_seq(self) -> int: ...
     @property
     def closed(self) -> bool: ...
-    def is_inside(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -52,7 +53,9 @@ class System:
         self.checker = checker
         self.codec = state.codec
 
-    def command(self, method: str, args: Arguments, kwargs: Keywords, exclusive: bool = True) -> Any:
+    def command(
+        self, method: str, function: Callable[..., Any], args: Arguments, kwargs: Keywords, exclusive: bool = True
+    ) -> Any:
         """Journals and runs one call. From inside a command it is simply made: it is part of that one.
 
         Raises:
@@ -61,8 +64,8 @@ class System:
             and what ``Machine.handle`` and the method raise.
         """
         engine = self.engine
-        if engine.is_inside():
-            return self.state.function(method)(self.state.root, *args, **kwargs)
+        if running.moment is engine.moment:
+            return function(self.state.root, *args, **kwargs)
         machine = self.machine
         if machine is None:
             if engine.closed:
@@ -73,13 +76,13 @@ class System:
                 hint='open it with mode="rw", or mark the method @readonly if it changes nothing',
             )
         payload, args, kwargs = encode_command(self.codec, method, args, kwargs)
-        return machine.handle(payload, (self.state.function(method), args, kwargs), exclusive=exclusive)
+        return machine.handle(payload, (function, args, kwargs), exclusive=exclusive)
 
     def query(self, name: str, function: Callable[..., Any], args: Arguments, kwargs: Keywords) -> Any:
         """Calls something that changes nothing, while no command runs."""
         checker = self.checker
         with self.engine.lock:
-            if checker is None or self.engine.is_inside():
+            if checker is None or running.moment is self.engine.moment:
                 result = function(self.state.root, *args, **kwargs)
             else:
                 before = checker.digest()
