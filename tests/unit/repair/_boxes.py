@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perdure.codecs import Pickle
+from perdure.fs import Fs
 from perdure.machine import Machine, Place, open_machine
 from perdure.system import ObjectState, encode_command
 
@@ -29,7 +30,9 @@ class Box:
 class OpenBox:
     """A box opened for writing."""
 
-    def __init__(self, directory: Path, *, secrets: Sequence[bytes] = (), keep_history: bool = True) -> None:
+    def __init__(
+        self, directory: Path, *, secrets: Sequence[bytes] = (), keep_history: bool = True, fs: Fs | None = None
+    ) -> None:
         self.state = ObjectState(Box, Pickle(allow=[Box]))
         place = Place(
             str(directory),
@@ -38,6 +41,7 @@ class OpenBox:
             secrets=secrets,
             segment_bytes_max=SEGMENT_BYTES_MAX,
             forks=False,
+            fs=fs or Fs(),
         )
         self.machine: Machine
         self.machine, self.report = open_machine(self.state, Box, place)
