@@ -1,8 +1,10 @@
 """perdure: plain objects that outlive the process.
 
-``open`` makes any object durable; see ``docs/tutorial.md``. ``clock``, ``rng`` and ``uuid4`` are time and chance for
-commands.
+Three ways in, one engine underneath. ``open`` makes any object durable. ``memo`` and ``persisted`` keep dear results.
+Stashes keep values by name, and stack. ``clock``, ``rng`` and ``uuid4`` are time and chance for commands.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from perdure import clock
 from perdure.clock import rng, uuid4
@@ -33,6 +35,17 @@ from perdure.errors import (
     WriteError,
 )
 from perdure.machine import RecoveryReport
+from perdure.memo import (
+    Deallocatable,
+    MemoWarning,
+    PersistableContainer,
+    PersistedWork,
+    dealloc,
+    dealloc_recursive,
+    memo,
+    persisted,
+    resource,
+)
 from perdure.system import (
     MEMORY,
     ChangedCodeWarning,
@@ -49,52 +62,155 @@ from perdure.system import (
     unlocked,
 )
 
+if TYPE_CHECKING:
+    from perdure.stash import (
+        MISSING,
+        CacheFactoryStash,
+        CacheStash,
+        CloseableStash,
+        DelegateStash,
+        DictionaryStash,
+        DirectoryCompositeStash,
+        DirectoryStash,
+        FactoryStash,
+        Failure,
+        FailureFilterStash,
+        FillProgress,
+        FsspecStash,
+        IncrementKeyDirectoryStash,
+        KeyLimitStash,
+        KeySubsetStash,
+        LogStash,
+        LRUCacheStash,
+        MappingStash,
+        Missing,
+        MultiProcessFactoryStash,
+        MultiProcessRobustStash,
+        MultiProcessStash,
+        NoopStash,
+        OneShotFactoryStash,
+        PreemptiveStash,
+        PrimablePreemptiveStash,
+        PrimeableStash,
+        ProtectiveStash,
+        ReadOnlyDelegateStash,
+        ReadOnlyStash,
+        RedisStash,
+        ShelveStash,
+        SortedStash,
+        SqlStash,
+        Stash,
+        StashMapping,
+        UnionStash,
+        ZipStash,
+        shelve,
+    )
+
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "MEMORY",
+    "MISSING",
+    "CacheFactoryStash",
+    "CacheStash",
     "ChangedCodeWarning",
+    "CloseableStash",
     "ClosedError",
     "Codec",
     "CodecError",
     "Command",
     "Control",
     "CorruptError",
+    "Deallocatable",
+    "DelegateStash",
     "DeterminismWarning",
+    "DictionaryStash",
+    "DirectoryCompositeStash",
+    "DirectoryStash",
     "DivergedError",
     "DuplicateKeyError",
+    "FactoryStash",
+    "Failure",
+    "FailureFilterStash",
+    "FillProgress",
     "FormatVersionError",
+    "FsspecStash",
+    "IncrementKeyDirectoryStash",
     "Json",
+    "KeyLimitStash",
+    "KeySubsetStash",
+    "LRUCacheStash",
     "LockedError",
+    "LogStash",
+    "MappingStash",
+    "MemoWarning",
+    "Missing",
     "MissingError",
     "MsgPack",
+    "MultiProcessFactoryStash",
+    "MultiProcessRobustStash",
+    "MultiProcessStash",
+    "NoopStash",
     "NotDeterministicError",
+    "OneShotFactoryStash",
     "OutcomeUnknownError",
     "PerdureError",
     "PerdureWarning",
+    "PersistableContainer",
     "PersistableError",
+    "PersistedWork",
     "Pickle",
+    "PreemptiveStash",
     "PrevalentError",
+    "PrimablePreemptiveStash",
+    "PrimeableStash",
+    "ProtectiveStash",
+    "ReadOnlyDelegateStash",
     "ReadOnlyError",
+    "ReadOnlyStash",
     "RecordTooLargeError",
     "RecoveryReport",
+    "RedisStash",
     "RejectedError",
     "RemoteError",
     "ReplayError",
+    "ShelveStash",
+    "SortedStash",
+    "SqlStash",
+    "Stash",
+    "StashMapping",
     "StorageError",
     "UnauthorizedError",
+    "UnionStash",
     "UnreachableError",
     "UsageError",
     "WriteError",
+    "ZipStash",
     "__version__",
     "abort_exception",
     "clock",
     "control",
+    "dealloc",
+    "dealloc_recursive",
     "init_persistent_system",
     "init_system",
+    "memo",
     "open",
+    "persisted",
     "readonly",
+    "resource",
     "rng",
+    "shelve",
     "unlocked",
     "uuid4",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # The stashes bring process pools and more with them: they are imported when one is asked for.
+    if name in __all__:
+        import perdure.stash as stash
+
+        value = globals()[name] = getattr(stash, name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -173,6 +173,19 @@ class Fs:
             with contextlib.suppress(FileExistsError):
                 self.mkdir(path)
         self.sync_directory(parent)
+        self._sync_ancestors(parent)
+
+    def _sync_ancestors(self, path: str) -> None:
+        """The same for the directories above, as far up as they are ours: they may have been made in the same breath."""
+        parent = os.path.dirname(path)
+        while parent != path:
+            try:
+                if self.stat(parent).st_uid != os.geteuid() or parent == os.path.dirname(parent):
+                    return
+                self.sync_directory(parent)
+            except OSError:
+                return  # Not ours to read; then it was not ours to make either.
+            path, parent = parent, os.path.dirname(parent)
 
     def rename_durably(self, source: str, target: str) -> None:
         self.rename(source, target)

@@ -7,6 +7,8 @@ C, and stop where somebody has to look. Source: ``Lib/pickletools.py``.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from perdure.errors import CodecError
 from perdure.limits import MIB
@@ -44,12 +46,31 @@ _MARK = rb"\((?:(?:" + _L + rb")*+t)?+"
 _FLAT_FILLED = rb"[\]}\x8f]\x94?+\((?![u\x94])(?:" + _GET + rb"|\x94|" + _LEAF + rb")*+(?:ub?+|e|\x90)"
 
 
-def _run(*alternatives: bytes) -> re.Pattern[bytes]:
-    return re.compile(b"(?s:" + b"|".join(alternatives) + b")*+")
+class Expression:
+    """A regular expression that is compiled when it is first needed: compiling all of them takes a noticeable moment,
+    and a program that stores plain calls needs none.
+    """
+
+    match: Callable[..., re.Match[bytes] | None]
+    fullmatch: Callable[[bytes | memoryview], re.Match[bytes] | None]
+
+    def __init__(self, source: bytes) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("match", "fullmatch"):
+            raise AttributeError(name)
+        compiled = re.compile(self._source)
+        self.match, self.fullmatch = compiled.match, compiled.fullmatch
+        return getattr(compiled, name)
 
 
-def _whole(*alternatives: bytes) -> re.Pattern[bytes]:
-    return re.compile(rb"(?s:\x80[\x04\x05](?:" + _FRAME + b")?+(?:" + b"|".join(alternatives) + rb")*+\.)")
+def _run(*alternatives: bytes) -> Expression:
+    return Expression(b"(?s:" + b"|".join(alternatives) + b")*+")
+
+
+def _whole(*alternatives: bytes) -> Expression:
+    return Expression(rb"(?s:\x80[\x04\x05](?:" + _FRAME + b")?+(?:" + b"|".join(alternatives) + rb")*+\.)")
 
 
 # A whole pickle, with one frame at most. Plain: nothing can be looked up or called.
@@ -69,7 +90,7 @@ TUPLE_RUNS = tuple(
 )
 # Stops at frames and long items; every token is one opcode.
 MODEL_RUN = _run(b"[" + _MOVES + b"(sub" + _DROPS + _OPENING + _TUPLES + _CALLS + b"]++", _GET, _LEAF)
-TOKEN = re.compile(
+TOKEN = Expression(
     b"(?s:[" + _MOVES + b"(sub" + _DROPS + _OPENING + _TUPLES + _CALLS + b"]|" + _GET + b"|" + _LEAF + b")"
 )
 
@@ -84,7 +105,7 @@ TUPLE_OPCODES, OPENING_OPCODES = frozenset(b"t\x85\x86\x87"), frozenset(b"]}\x8f
 CALL_OPCODES = frozenset(b"R\x81\x92\x93")
 
 
-def run_end(run: re.Pattern[bytes], data: bytes, position: int, limit: int) -> int:
+def run_end(run: Expression, data: bytes, position: int, limit: int) -> int:
     """Where the stretch of opcodes ends that ``run`` passes over, before ``limit``."""
     found = run.match(data, position, limit)
     return found.end() if found else position

@@ -22,8 +22,6 @@ from perdure.limits import NESTING_DEPTH_MAX
 
 PROTOCOL = 5
 
-_plain = PLAIN_WHOLE.fullmatch
-_full = FULL_WHOLE.fullmatch
 _extensions: dict[object, object] = copyreg._extension_registry  # type: ignore[attr-defined]
 
 
@@ -90,7 +88,7 @@ class Pickle:
         try:
             # A plain pickle has no opcode that looks up a name, calls or builds: it can make nothing but built-ins,
             # and loading it with the plain unpickler is safe.
-            if len(data) <= NESTING_DEPTH_MAX and _plain(data):
+            if len(data) <= NESTING_DEPTH_MAX and PLAIN_WHOLE.fullmatch(data):
                 return pickle.loads(data)  # Plain.
             if self._unrestricted:
                 return pickle.loads(data)  # By the caller's explicit word.
@@ -135,7 +133,7 @@ class Pickle:
             raise _cannot_decode(error) from _cause(error)
 
     def _decode(self, data: bytes) -> Any:
-        if len(data) <= NESTING_DEPTH_MAX and _full(data) and one_frame(data):
+        if len(data) <= NESTING_DEPTH_MAX and FULL_WHOLE.fullmatch(data) and one_frame(data):
             return self._unpickler(io.BytesIO(data)).load()  # Restricted: every lookup goes through ``Allowed.find``.
         verdict = scan(data)
         # Plain: as in ``decode``. Otherwise restricted, as above.
@@ -149,7 +147,7 @@ class Pickle:
         if self._unrestricted:
             return
         if len(data) <= NESTING_DEPTH_MAX:
-            if _plain(data):
+            if PLAIN_WHOLE.fullmatch(data):
                 return
         else:
             verdict = scan(data)
