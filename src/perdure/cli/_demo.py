@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -85,12 +86,15 @@ def _run(path: str, pages: dict[str, str], acknowledged: list[str], *, kill_at: 
 
     ``acknowledged``: by all children so far; grows.
     """
-    command = [sys.executable, "-m", "perdure.demo.filler", path, str(len(pages)), str(_THREADS)]
+    command = [sys.executable, "-m", "perdure.demo.filler", path, str(_THREADS)]
     first = len(acknowledged)
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     started = time.monotonic()
     try:
+        assert child.stdin is not None
         assert child.stdout is not None
+        with child.stdin:
+            json.dump(pages, child.stdin)
         with child.stdout:
             for line in child.stdout:
                 if len(acknowledged) == first:

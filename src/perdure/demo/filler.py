@@ -1,4 +1,4 @@
-"""The child process of the demo: ``python -m perdure.demo.filler DIR COUNT THREADS``.
+"""The child process of the demo: ``python -m perdure.demo.filler DIR THREADS < pages.json``.
 
 It adds the pages that are not there yet and writes the name of each one to its standard output as soon as the wiki has
 acknowledged it, and not before. Somebody will kill it.
@@ -6,18 +6,17 @@ acknowledged it, and not before. Somebody will kill it.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 
 import perdure
 from perdure.demo._open import open_wiki
-from perdure.demo._pages import gather
 
 
-def fill(directory: str, count: int, thread_count: int) -> None:
+def fill(directory: str, pages: dict[str, str], thread_count: int) -> None:
     """Returns when all pages are there."""
-    pages = gather(count)
     wiki = open_wiki(directory)
     try:
         missing = iter([name for name in pages if name not in wiki.pages])
@@ -43,4 +42,4 @@ def fill(directory: str, count: int, thread_count: int) -> None:
 
 
 if __name__ == "__main__":
-    fill(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    fill(sys.argv[1], json.load(sys.stdin), int(sys.argv[2]))
