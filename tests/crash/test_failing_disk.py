@@ -42,7 +42,8 @@ PLANS = [
 class Stubborn:
     """Calls again after every error, with the same object while that is usable, and opens again when it is not."""
 
-    def __init__(self, directory: str, fs: Fs) -> None:
+    def __init__(self, directory: str, fs: Fs, log: Log | None = None) -> None:
+        self._log = log or Log([])
         self.directory = directory
         self.fs = fs
         self.acknowledged = 0
@@ -73,19 +74,24 @@ class Stubborn:
         if len(store.values) < self.acknowledged:
             self.surprises.append(f"{len(store.values)} entries where {self.acknowledged} were acknowledged")
         # What was shown must stay, too.
-        self.acknowledged = max(self.acknowledged, len(store.values))
+        self._promise(len(store.values))
         return store
 
     def _work(self, store: Ledger, entries: int) -> None:
         while (count := len(store.values)) < entries:
             step = 3 if count == 4 else 1
             self.tried = max(self.tried, count + step)
+            self._log.tried(self.tried)
             store.append([payload(seq) for seq in range(count + 1, count + step + 1)])
-            self.acknowledged = max(self.acknowledged, count + step)
+            self._promise(count + step)
             if count == 2:
                 store.mark()
             if count in (3, 7):
                 store.snapshot()
+
+    def _promise(self, count: int) -> None:
+        self.acknowledged = max(self.acknowledged, count)
+        self._log.acknowledged(self.acknowledged)
 
     def _close(self, store: Ledger) -> None:
         # An error here takes nothing back: no new promise was made.
@@ -213,6 +219,49 @@ def refused_batches(mode: str, fail_at: int) -> Callable[[str, Fs, Log], None]:
 def test_refused_entries_do_not_come_back_after_a_power_cut(model: str, fail_at: int) -> None:
     report = crashsim.explore(refused_batches("partial", fail_at), check, models=[model], limit=64)
     assert not report.failures, report
+
+
+def failing_once(mode: str, fail_at: int) -> tuple[Callable[[str, Fs, Log], None], list[FaultyFs]]:
+    """The stubborn program on a disk that fails at this call, and where to see whether it did."""
+    used: list[FaultyFs] = []
+
+    def run(directory: str, fs: Fs, log: Log) -> None:
+        faulty = FaultyFs(fail_at=fail_at, mode=mode, inner=fs)  # type: ignore[arg-type]
+        used.append(faulty)
+        program = Stubborn(os.path.join(directory, STORE), faulty, log)
+        program.run()
+        faulty.close_leaked()
+        assert not program.surprises
+
+    return run, used
+
+
+def error_then_cut(mode: str, model: str, first: int, step: int, limit: int, seconds_max: float | None = None) -> int:
+    deadline = None if seconds_max is None else time.monotonic() + seconds_max
+    fail_at = first
+    while deadline is None or time.monotonic() < deadline:
+        run, used = failing_once(mode, fail_at)
+        report = crashsim.explore(run, check, models=[model], limit=limit)
+        assert not report.failures, f"{mode} at call {fail_at}\n{report}"
+        if used[0].fired is None:
+            break
+        fail_at += step
+    return fail_at
+
+
+@pytest.mark.parametrize(("mode", "step"), [("once", 29), ("partial", 5)])
+def test_a_failing_call_and_then_a_power_cut_lose_nothing(mode: str, step: int) -> None:
+    assert error_then_cut(mode, "ext4", first=3, step=step, limit=8) > 10
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("model", ["posix", "btrfs", "ext4"])
+@pytest.mark.parametrize("mode", ["once", "partial", "sticky"])
+def test_failing_calls_and_power_cuts_at_length(mode: str, model: str, crash_seconds: float) -> None:
+    # A prime step first, so that little time still reaches every part of the run.
+    half = crash_seconds / 2
+    error_then_cut(mode, model, first=1, step=7, limit=24, seconds_max=half)
+    error_then_cut(mode, model, first=1, step=1, limit=24, seconds_max=half)
 
 
 # --- at length, and the test of the tests ---

@@ -90,7 +90,9 @@ def careless(run: Workload, mistake: str) -> Workload:
     ],
 )
 def test_missing_syncs_are_found(mistake: str, model: str, script: str) -> None:
-    report = crashsim.explore(careless(workload(SCRIPTS[script]), mistake), check, models=[model], failures_max=1)
+    report = crashsim.explore(
+        careless(workload(SCRIPTS[script]), mistake), check, models=[model], limit=100, failures_max=1
+    )
     assert report.failures
     assert "lost" in str(report) or "refused" in str(report)
 

@@ -23,15 +23,17 @@ def choices(model: Posix, pending: Sequence[Change], limit: int, rng: random.Ran
                 yield kept
         return
     seen: set[frozenset[int]] = set()
-    for candidate in itertools.chain(
-        _whole_events(pending, limit, rng), _regular(pending), itertools.islice(_random(pending, rng), 4 * limit)
-    ):
-        if len(seen) >= limit:
-            return
-        kept = frozenset(candidate)
-        if kept not in seen and model.allows(pending, kept):
-            seen.add(kept)
-            yield kept
+    # Some room is left for chance, so that another seed looks elsewhere.
+    telling = itertools.chain(_whole_events(pending, limit, rng), _regular(pending))
+    by_chance = itertools.islice(_random(pending, rng), 4 * limit)
+    for candidates, end in ((telling, limit - limit // 4), (by_chance, limit)):
+        for candidate in candidates:
+            if len(seen) >= end:
+                break
+            kept = frozenset(candidate)
+            if kept not in seen and model.allows(pending, kept):
+                seen.add(kept)
+                yield kept
 
 
 def _from_bits(bits: int, count: int) -> frozenset[int]:
