@@ -53,15 +53,16 @@ class Expression:
 
     match: Callable[..., re.Match[bytes] | None]
     fullmatch: Callable[[bytes | memoryview], re.Match[bytes] | None]
+    findall: Callable[..., list[bytes]]
 
     def __init__(self, source: bytes) -> None:
         self._source = source
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("match", "fullmatch"):
+        if name not in ("match", "fullmatch", "findall"):
             raise AttributeError(name)
         compiled = re.compile(self._source)
-        self.match, self.fullmatch = compiled.match, compiled.fullmatch
+        self.match, self.fullmatch, self.findall = compiled.match, compiled.fullmatch, compiled.findall
         return getattr(compiled, name)
 
 
