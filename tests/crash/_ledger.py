@@ -88,11 +88,12 @@ class Ledger:
             raise damage
         return 0, []
 
-    def append(self, payloads: Sequence[bytes]) -> None:
+    def append(self, payloads: Sequence[bytes], *, sync: bool = True) -> None:
         """Journals them in one step and makes them durable. They are in ``values`` once this has returned."""
         assert self.journal is not None
         self.journal.append([Draft(COMMAND, each) for each in payloads], expected=len(self.values))
-        self.journal.sync()
+        if sync:
+            self.journal.sync()
         self.values += payloads
 
     def snapshot(self, *, keep: int = 2) -> None:

@@ -15,7 +15,8 @@ from tests.crash._ledger import Ledger, payload
 STORE = "ledger"
 
 SCRIPTS = {
-    # A digit appends so many entries in one step and syncs; s takes a snapshot; m marks; r closes and opens again.
+    # A digit appends so many entries in one step and syncs, u appends one and does not; s takes a snapshot; m marks; r
+    # closes and opens again.
     "single": "111",
     "rotation": "1111111",
     "batches": "32413",
@@ -23,6 +24,7 @@ SCRIPTS = {
     "snapshots": "11s11s1s1",
     "snapshots at once": "ss1ss",
     "reopened": "11r1r1mr2",
+    "unsynced": "1uuu1uuru",
     "everything": "13s1r2mr31s11s2",
 }
 
@@ -41,6 +43,9 @@ def run_script(script: str, ledger: Callable[[], Ledger], log: Log) -> None:
                 store.close()
                 store = ledger()
                 log.acknowledged(len(store.values))
+            elif step == "u":
+                log.tried(len(store.values) + 1)
+                store.append([payload(len(store.values) + 1)], sync=False)
             else:
                 end = len(store.values) + int(step)
                 log.tried(end)

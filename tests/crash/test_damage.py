@@ -11,6 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from perdure.errors import CorruptError
+from perdure.fs import Fs
+from perdure.journal import Draft, Durability, FileJournal
+from perdure.records import COMMAND
+from perdure.testing import FaultyFs
 from tests.crash._images import Found, LedgerImage, entries, flipped
 from tests.crash._ledger import Ledger
 from tests.crash._mistakes import make
@@ -183,6 +188,23 @@ def test_only_entries_behind_the_watermark_can_be_taken_for_a_torn_tail(
         for offset, content in flipped(image.files[name], lambda _: iter([rng.randrange(8)])):
             problems.append(image.problem(name, content, f"flip at {offset}", ["error", image.wanted]))
     assert not report(problems)
+
+
+@pytest.mark.parametrize("durability", ["always", "everysec"])
+def test_a_mark_proves_the_entries_before_it_synced_or_not(durability: Durability, directory: str) -> None:
+    os.mkdir(directory)
+    fs = FaultyFs()
+    journal = FileJournal(directory, fs=fs, durability=durability)
+    for number in range(3):
+        journal.append([Draft(COMMAND, b"entry %d" % number)])
+    journal.mark()
+    fs.close_leaked()
+    path = os.path.join(directory, "journal-00000001")
+    data = Fs().read_all(path)
+    with open(path, "wb") as file:
+        file.write(data.replace(b"entry 2", b"entry 3"))
+    with pytest.raises(CorruptError):
+        FileJournal(directory)
 
 
 def test_junk_behind_the_last_record_is_a_torn_tail(directory: str) -> None:

@@ -252,6 +252,9 @@ class FileJournal:
         """See ``Journal.mark``."""
         if self.failure is not None or self._fd < 0 or self._marked_seq == self.last_seq:
             return
+        if self._durability != "never":
+            # First, so that the mark can say it of all entries: it is not written again until there is another one.
+            self.sync()
         self._put_mark(WATERMARK)
         if self._durability != "never":
             with self._sync_lock:
