@@ -24,7 +24,7 @@ FOLLOW_POLL_MS = 20
 # Snapshots.
 SNAPSHOT_JOURNAL_BYTES_MIN = 16 * MIB
 """``snapshot="auto"`` takes none while the journal since the last one is smaller than this."""
-SNAPSHOT_INLINE_BYTES_MAX = 256 * KIB
+SNAPSHOT_INLINE_BYTES_MAX = 64 * KIB
 """A state that was at most this large last time is written under the lock; a larger one by a forked child."""
 SNAPSHOTS_KEPT = 2
 """Snapshots that retention leaves, with every segment that restoring the older one needs."""

@@ -175,9 +175,9 @@ def scan(data: bytes, offset: int, seq: int, *, watermark: int = 0, chain: Chain
             problem = _unusual(own_seq, seq, kind, flags, length, checked, chain)
             if problem is not None:
                 break
+        offset = end
         if own_watermark > watermark:
             watermark = own_watermark
-        offset = end
         if kind >= MARKS:
             marked = True
             if kind == SEAL:

@@ -113,16 +113,17 @@ class BinaryFraming:
         if len(data) < _FIXED.size or data[:8] != _MAGIC:
             raise CorruptError("this is not a perdure segment, or its header is damaged", path=path, offset=0)
         _, crc, size, version, flags, number, base, created, durability, log_id, start = _FIXED.unpack_from(data)
+        extras = records.MAC_BYTES if flags & _FLAG_MAC else 0
+        checked = data[_CHECKED_FROM:size]
+        if not _FIXED.size + extras <= size <= min(len(data), self.head_bytes_max) or zlib.crc32(checked) != crc:
+            raise CorruptError("the segment's header is damaged", path=path, offset=0)
+        # Behind the checksum: magic, checksum, size and version keep their places in every version.
         if version > FORMAT_VERSION:
             raise FormatVersionError(
                 f"journal format {version}; this perdure reads up to {FORMAT_VERSION}",
                 path=path,
                 hint="upgrade perdure",
             )
-        extras = records.MAC_BYTES if flags & _FLAG_MAC else 0
-        checked = data[_CHECKED_FROM:size]
-        if not _FIXED.size + extras <= size <= min(len(data), self.head_bytes_max) or zlib.crc32(checked) != crc:
-            raise CorruptError("the segment's header is damaged", path=path, offset=0)
         if chain is not None:
             chain = chain.at(start)
             if not extras or not chain.accepts(checked[:-extras], checked[-extras:]):

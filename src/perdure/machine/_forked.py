@@ -1,4 +1,4 @@
-"""Writing a snapshot in a forked child, so that nobody waits for it."""
+"""Writing a snapshot so that nobody waits for it: in a forked child, unless the state is small."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 
 from perdure.errors import CodecError, PerdureError, StorageError, WriteError
+from perdure.snapshots import Writer
 
 CHILD_S_MAX = 3600
 _OK, _CODEC, _WRITE, _OTHER = b"0", b"1", b"2", b"3"
@@ -22,6 +23,24 @@ _OK, _CODEC, _WRITE, _OTHER = b"0", b"1", b"2", b"3"
 def can_fork() -> bool:
     # macOS forks, but its system libraries abort in a forked child that touches them.
     return hasattr(os, "fork") and sys.platform != "darwin"
+
+
+class TooLargeError(Exception):
+    """A state is not as small as it was; never leaves the machine."""
+
+
+class BoundedWriter:
+    """Hands on what is written, up to a bound. Nobody knows the size of a state before it is written."""
+
+    def __init__(self, file: Writer, bytes_max: int) -> None:
+        self._file = file
+        self._bytes_left = bytes_max
+
+    def write(self, data: bytes, /) -> object:
+        self._bytes_left -= len(data)
+        if self._bytes_left < 0:
+            raise TooLargeError
+        return self._file.write(data)
 
 
 class Child:

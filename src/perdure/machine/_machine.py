@@ -29,13 +29,13 @@ from perdure.errors import ClosedError, PerdureError, StorageError, UsageError, 
 from perdure.fs import close_in_forked_children
 from perdure.journal import Draft, Durability, Journal
 from perdure.limits import SNAPSHOT_INLINE_BYTES_MAX, SNAPSHOT_JOURNAL_BYTES_MIN, SNAPSHOTS_KEPT
-from perdure.machine._forked import can_fork, fork_writer
+from perdure.machine._forked import BoundedWriter, TooLargeError, can_fork, fork_writer
 from perdure.machine._keeper import Keeper
 from perdure.machine._outcomes import Outcome, Status, outcome_draft, outcomes_in
 from perdure.machine._replay import INTERRUPTING, NeedsRestore, collector_off, replay
 from perdure.machine._state import Companion, Pending, State, Verdict
 from perdure.records import COMMAND, NO_CLIENT, Entry
-from perdure.snapshots import Snapshot, SnapshotHeader, SnapshotStore
+from perdure.snapshots import Snapshot, SnapshotHeader, SnapshotStore, Writer
 
 Result = TypeVar("Result")
 _log = logging.getLogger("perdure")
@@ -503,12 +503,8 @@ class Machine:
             if newest is not None and newest.seq == header.seq and newest.header.description == header.description:
                 return newest
             at_bytes = self.journal.bytes_written
-            child = draft = None
-            if self._forks and not (small and at_bytes - self._snapshot_at_bytes < SNAPSHOT_INLINE_BYTES_MAX):
-                child = fork_writer(lambda: self._write_draft(header))
-            else:
-                with self._state_lock:
-                    draft = self._write_draft(header)
+            draft = None if self._forks and not small else self._write_inline(header)
+            child = None if draft is not None else fork_writer(lambda: self._write_draft(header, None))
         if child is not None:
             draft = child.wait()
         assert draft is not None
@@ -529,10 +525,22 @@ class Machine:
                 self.journal.trim(oldest_seq + 1)
         return snapshot
 
-    def _write_draft(self, header: SnapshotHeader) -> str:
+    def _write_inline(self, header: SnapshotHeader) -> str | None:
+        """A draft, written under the locks; ``None`` if the state turns out to be large and a child can write it."""
+        with self._state_lock:
+            try:
+                return self._write_draft(header, SNAPSHOT_INLINE_BYTES_MAX if self._forks else None)
+            except TooLargeError:
+                return None
+
+    def _write_draft(self, header: SnapshotHeader, bytes_max: int | None) -> str:
         state = self.state
+
+        def dump(file: Writer) -> None:
+            state.dump(file if bytes_max is None else BoundedWriter(file, bytes_max))
+
         with collector_off():
-            return self.snapshots.write(header, state.dump, state.digest, lambda file: state.digest(state.read(file)))
+            return self.snapshots.write(header, dump, state.digest, lambda file: state.digest(state.read(file)))
 
     def _plan_next_snapshot(self) -> None:
         size_bytes = 0 if self._newest is None else self._newest.size_bytes

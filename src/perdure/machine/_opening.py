@@ -230,7 +230,9 @@ def _replay_recovered(
         descriptions.append(segment.header.description)
         for start in range(0, len(entries), _PROGRESS_ENTRIES):
             part = entries[start : start + _PROGRESS_ENTRIES]
-            machine.replay(part, outcomes, last_ns=last_ns)
+            # For one part at a time: should the commands make garbage, it is collected in between.
+            with collector_off():
+                machine.replay(part, outcomes, last_ns=last_ns)
             count += len(part)
             if progress is not None:
                 progress(count, total)

@@ -69,7 +69,10 @@ def replay(
                         moment.set(seq, entry.at_ns, entry.utc_offset_min)
                         _replay_raising(state, entry, outcome)
                     continue
-            moment.set(seq, entry.at_ns, entry.utc_offset_min)
+            moment.seq = seq
+            moment.at_ns = entry.at_ns
+            moment.utc_offset_min = entry.utc_offset_min
+            moment.drawn = None
             try:
                 execute(entry.payload)
             except ReplayError as error:

@@ -52,12 +52,13 @@ def decode_header(data: bytes, path: str) -> tuple[SnapshotHeader, bytes, bool]:
     if len(data) < _FIXED.size or data[:8] != _MAGIC:
         raise CorruptError("this is not a perdure snapshot, or its header is damaged", path=path, offset=0)
     _, crc, size, version, flags, seq, at_ns, log_id = _FIXED.unpack_from(data)
+    if not _FIXED.size <= size <= len(data) or zlib.crc32(data[_CHECKED_FROM:size]) != crc:
+        raise CorruptError("the snapshot's header is damaged", path=path, offset=0)
+    # Behind the checksum: magic, checksum, size and version keep their places in every version.
     if version > FORMAT_VERSION:
         raise FormatVersionError(
             f"snapshot format {version}; this perdure reads up to {FORMAT_VERSION}", path=path, hint="upgrade perdure"
         )
-    if not _FIXED.size <= size <= len(data) or zlib.crc32(data[_CHECKED_FROM:size]) != crc:
-        raise CorruptError("the snapshot's header is damaged", path=path, offset=0)
     try:
         description = _decode_description(data[_FIXED.size : size])
     except (msgspec.DecodeError, RecursionError) as error:

@@ -21,7 +21,8 @@ from perdure.errors import CodecError
 _PLAIN_TYPES = frozenset({type(None), bool, int, float, str, bytes})
 _CODEC_MARK = 0
 _encode_plain = msgspec.msgpack.Encoder().encode
-_decode_plain = msgspec.msgpack.Decoder().decode
+decode_plain = msgspec.msgpack.Decoder().decode
+PLAIN_WITHOUT_KEYWORDS = 0x92  # MessagePack's array of two.
 
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
@@ -81,7 +82,7 @@ def decode_command(codec: Codec, payload: bytes) -> tuple[str, Arguments, Keywor
         if payload[0] == _CODEC_MARK:
             method, args, kwargs = codec.decode(payload[1:])
         else:
-            parts = _decode_plain(payload)
+            parts = decode_plain(payload)
             method, args = parts[0], parts[1]
             kwargs = parts[2] if len(parts) > 2 else {}
         if type(method) is not str or type(kwargs) is not dict:

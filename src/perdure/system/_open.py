@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from perdure.clock import Clock, SystemClock
 from perdure.codecs import Codec, get_codec
@@ -47,8 +47,34 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 }
 
 
+class OpenOptions(TypedDict, total=False):
+    """The keyword arguments of ``open``, for those who pass them on; ``open`` itself says what they mean."""
+
+    durability: Durability
+    codec: str | Codec
+    allow: Iterable[str | type]
+    snapshot: Literal["auto", "manual"] | float
+    keep_history: bool
+    rollback: Literal["restore", "shadow"]
+    check: bool
+    validate: Literal["error", "warn", "off"]
+    mode: Literal["rw", "r"]
+    shared: bool
+    secret: Secret | None
+    renames: Mapping[str, str] | None
+    clock: Clock | None
+    fs: Fs | None
+
+
+# What comes back is typed as the object: of a class, what it makes; of a factory, what it returns; of an instance, that.
+@overload
+def open(target: type[T], where: Where = None, **options: Unpack[OpenOptions]) -> T: ...
+@overload
+def open(target: Callable[[], T], where: Where = None, **options: Unpack[OpenOptions]) -> T: ...
+@overload
+def open(target: T, where: Where = None, **options: Unpack[OpenOptions]) -> T: ...
 def open(
-    target: type[T] | T | Callable[[], T],
+    target: Any,
     where: Where = None,
     *,
     durability: Durability = "always",
@@ -65,7 +91,7 @@ def open(
     renames: Mapping[str, str] | None = None,
     clock: Clock | None = None,
     fs: Fs | None = None,
-) -> T:
+) -> Any:
     """An object that outlives the process.
 
     ``target``: a class, an instance (the initial state), a callable that makes one, or ``dict``, ``list``, ``set``,
@@ -112,7 +138,7 @@ def open(
         fs=fs or Fs(),
     )
     if mode == "r":
-        return _open_reader(state, place)  # type: ignore[no-any-return]
+        return _open_reader(state, place)
     machine, report = open_machine(state, _with_clock(cls, initial), place, progress=RestoreProgress())
     try:
         if report.changed_methods:
@@ -122,7 +148,7 @@ def open(
                 ChangedCodeWarning,
                 stacklevel=3,
             )
-        return _proxy_for(machine, state, report, rollback=rollback, check=check)  # type: ignore[no-any-return]
+        return _proxy_for(machine, state, report, rollback=rollback, check=check)
     except BaseException:
         machine.close(snapshot=False)
         raise

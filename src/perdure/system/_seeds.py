@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from perdure.errors import UsageError
 from perdure.system._open import open as _open
@@ -16,7 +15,11 @@ T = TypeVar("T")
 _open_here: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
-def init_persistent_system(obj: type[T] | T | Callable[[], T], basedir: str | os.PathLike[str] | None = None) -> T:
+@overload
+def init_persistent_system(obj: type[T], basedir: str | os.PathLike[str] | None = None) -> T: ...
+@overload
+def init_persistent_system(obj: T, basedir: str | os.PathLike[str] | None = None) -> T: ...
+def init_persistent_system(obj: Any, basedir: str | os.PathLike[str] | None = None) -> Any:
     """``open(obj, basedir)``. Called again for a directory that this process has open this way, it gives the same
     system.
 
@@ -28,14 +31,29 @@ def init_persistent_system(obj: type[T] | T | Callable[[], T], basedir: str | os
     if present is not None and not system_of(present).engine.closed:
         if not issubclass(type(present._perdure_root), cls):
             raise UsageError(f"this process has a {type(present).__name__} open there", path=path)
-        return present  # type: ignore[no-any-return]
+        return present
     proxy: Any = _open(obj, path)
     _open_here[path] = proxy
-    return proxy  # type: ignore[no-any-return]
+    return proxy
 
 
+class SystemOptions(TypedDict, total=False):
+    """The keyword arguments of ``init_system``."""
+
+    snapshot_time: float
+    master: bool
+    replication: bool
+    port: int
+    host: str
+    password: str | None
+
+
+@overload
+def init_system(obj: type[T], basedir: str | os.PathLike[str] | None = None, **options: Unpack[SystemOptions]) -> T: ...
+@overload
+def init_system(obj: T, basedir: str | os.PathLike[str] | None = None, **options: Unpack[SystemOptions]) -> T: ...
 def init_system(
-    obj: type[T] | T | Callable[[], T],
+    obj: Any,
     basedir: str | os.PathLike[str] | None = None,
     snapshot_time: float = 0,
     master: bool = False,
@@ -43,7 +61,7 @@ def init_system(
     port: int = 5466,
     host: str = "127.0.0.1",
     password: str | None = None,
-) -> T:
+) -> Any:
     """Like ``init_persistent_system``; ``snapshot_time``: seconds between two snapshots, 0 for automatic ones.
 
     Raises:

@@ -6,13 +6,15 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from perdure import digest as _digest
 from perdure.codecs import Codec
 from perdure.errors import CodecError, ReplayError, UsageError
 from perdure.machine import Verdict
 from perdure.snapshots import Source, Writer
 from perdure.system import _builtins
-from perdure.system._command import Arguments, Keywords, decode_command
+from perdure.system._command import PLAIN_WITHOUT_KEYWORDS, Arguments, Keywords, decode_command, decode_plain
 from perdure.system._decorators import marks
 from perdure.system._fingerprints import fingerprints
 from perdure.system._guards import left_unchanged
@@ -79,6 +81,14 @@ class ObjectState:
 
     def execute(self, payload: bytes) -> Any:
         """See ``State.execute``."""
+        if payload and payload[0] == PLAIN_WITHOUT_KEYWORDS:
+            # The commonest, written out: a replay consists of little else.
+            try:
+                method, args = decode_plain(payload)
+                function = self._functions[method]
+            except (msgspec.DecodeError, TypeError, ValueError) as error:
+                raise CodecError(f"an entry does not hold a call: {error}") from error
+            return function(self.root, *args)
         method, args, kwargs = decode_command(self.codec, payload)
         return self._functions[method](self.root, *args, **kwargs)
 
