@@ -47,9 +47,6 @@ class CarelessFs(WrappingFs):
         return len(data) if "short write ignored" in self.mistakes else taken
 
 
-FS_MISTAKES = ("no sync", "no directory sync", "parent synced once", "no lock", "cache believed", "short write ignored")
-
-
 def make(mistake: str, patch: pytest.MonkeyPatch) -> None:
     """Puts a mistake into the library for the time of a test."""
     MISTAKES[mistake](patch)

@@ -295,3 +295,19 @@ def test_mistakes_of_the_library_are_found(
 def test_mistakes_of_the_file_system_layer_are_found(mistake: str, mode: str, directory: str) -> None:
     _, problems = sweep(directory, mode, errno.EIO, lambda fs: CarelessFs(fs, {mistake}))
     assert problems
+
+
+def opens_twice(directory: str, fs: Fs) -> bool:
+    first = Ledger(directory, fs)
+    try:
+        Ledger(directory, fs).close()
+    except LockedError:
+        return False
+    finally:
+        first.close()
+    return True
+
+
+def test_a_second_writer_is_refused_and_a_missing_lock_is_found(directory: str) -> None:
+    assert not opens_twice(directory, Fs())
+    assert opens_twice(directory, CarelessFs(Fs(), {"no lock"}))
