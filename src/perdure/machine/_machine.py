@@ -261,14 +261,20 @@ class Machine:
             if self._grouped:
                 journal.sync()
         except PerdureError as error:
-            if not isinstance(error, WriteError) or error.outcome == "not-written":
-                self._unapplied = _NOTHING_UNAPPLIED
+            self._refused(error)
             raise
         for pending in batch:
             self._apply(pending, own is pending, exclusive)
         self._unapplied = _NOTHING_UNAPPLIED
         if not self._keeper.awake:
             self._keeper.wake()
+
+    def _refused(self, error: PerdureError) -> None:
+        """An append or its sync has failed. What was not written leaves memory and journal at one."""
+        if not isinstance(error, WriteError) or error.outcome == "not-written":
+            self._unapplied = _NOTHING_UNAPPLIED
+            if isinstance(error, WriteError):
+                error.hint = error.hint or "nothing happened: make room, or mend what the disk says, and call it again"
 
     def _commit_alone(self, pending: Pending) -> None:
         """``_commit`` of one command with nothing owed and nobody to accompany it, written out: the usual case."""
@@ -278,8 +284,7 @@ class Machine:
         try:
             self.journal.append((pending,))
         except PerdureError as error:
-            if not isinstance(error, WriteError) or error.outcome == "not-written":
-                self._unapplied = _NOTHING_UNAPPLIED
+            self._refused(error)
             raise
         moment = self.moment
         moment.seq = pending.seq

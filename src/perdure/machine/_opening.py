@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perdure.clock import Clock
-from perdure.errors import CorruptError, MissingError, PerdureError
+from perdure.errors import CodecError, CorruptError, MissingError, PerdureError, WriteError
 from perdure.fs import DirectoryLock, Fs, check_private
 from perdure.journal import BINARY, Durability, FileJournal, Framing, MemoryJournal
 from perdure.limits import SEGMENT_BYTES_MAX
@@ -96,8 +96,7 @@ def open_machine(
     if place.directory is None:
         return _open_in_memory(state, initial, place, options), RecoveryReport()
     fs, directory = place.fs, place.directory
-    fs.make_directory(directory)
-    check_private(fs, directory)
+    _make_ready(fs, directory)
     lock = DirectoryLock(fs, directory)
     journal = None
     try:
@@ -134,11 +133,13 @@ def open_machine(
         except BaseException:
             machine.close(snapshot=False)
             raise
-    except BaseException:
+    except BaseException as error:
         if journal is not None:
             with contextlib.suppress(PerdureError):
                 journal.close()
         lock.release()
+        if isinstance(error, PerdureError):
+            error.path = error.path or directory
         raise
     cut = journal.cut
     return machine, RecoveryReport(
@@ -150,6 +151,18 @@ def open_machine(
         changed_methods=tuple(_changed_methods(descriptions, state)),
         cut_path=cut.side_path if cut is not None else None,
     )
+
+
+def _make_ready(fs: Fs, directory: str) -> None:
+    try:
+        fs.make_directory(directory)
+        check_private(fs, directory)
+    except OSError as error:
+        raise WriteError(
+            f"the directory cannot be made ready: {error.strerror}",
+            path=directory,
+            hint="is there room, and may this user write here? mode='r' only reads",
+        ) from error
 
 
 def _open_in_memory(state: State, initial: Callable[[], Any], place: Place, options: dict[str, Any]) -> Machine:
@@ -200,10 +213,21 @@ def load_snapshot(
         except CorruptError as error:
             damaged.append((seq, error))
             continue
+        except CodecError as error:
+            error.path, error.seq = error.path or path, seq
+            error.hint = error.hint or (
+                "open it with the code that wrote it; or, if a class has moved: renames={old: new}, or allow=[…]"
+            )
+            raise
         state.take_over(value)
         return snapshot, [_set_aside(fs, directory, store.path_of(s)) for s, _ in damaged] if set_aside else []
     if damaged:
-        raise damaged[0][1]
+        first = damaged[0][1]
+        first.hint = first.hint or (
+            "no snapshot is whole: bring one back from a backup, or see what can be kept with: "
+            f"perdure repair {directory}"
+        )
+        raise first
     return None, []
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from perdure.clock import Moment, running
-from perdure.errors import CorruptError, DivergedError, ReplayError
+from perdure.errors import CorruptError, DivergedError, PerdureError, ReplayError
 from perdure.journal import Segment
 from perdure.machine._outcomes import Outcome, Status, name_of, outcomes_in
 from perdure.machine._state import State
@@ -16,7 +17,7 @@ from perdure.records import COMMAND, OUTCOME, SNAPSHOT, TERM, Entry
 _UNDERSTOOD = frozenset({COMMAND, OUTCOME, TERM, SNAPSHOT})
 INTERRUPTING = (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError, RecursionError)
 """What ends a command from outside. Never its outcome: the command is treated as if it had not been called."""
-
+_UNREADABLE_HINT = "open it with the code that wrote it; or, if a class has moved: renames={old: new}, or allow=[…]"
 
 Owe = Callable[[int, Status, BaseException], None]
 
@@ -87,7 +88,7 @@ def replay(
 
 
 def _replay_raising(state: State, entry: Entry, outcome: Outcome) -> None:
-    call = state.decode(entry.payload)
+    call = _decoded(state, entry)
     try:
         state.run(call)
     except INTERRUPTING:
@@ -99,9 +100,18 @@ def _replay_raising(state: State, entry: Entry, outcome: Outcome) -> None:
         raise _diverged(entry, f"it raised {outcome.error} and now returns")
 
 
+def _decoded(state: State, entry: Entry) -> Any:
+    try:
+        return state.decode(entry.payload)
+    except PerdureError as error:
+        error.seq = entry.seq
+        error.hint = error.hint or _UNREADABLE_HINT
+        raise
+
+
 def _judge(state: State, entry: Entry, position: int, error: Exception, last_ns: int, owe: Owe) -> None:
     """A command raised and no outcome is recorded: either the crash came first, or it had not raised."""
-    call = state.decode(entry.payload)  # Also the place where an undecodable payload raises for good.
+    call = _decoded(state, entry)  # Also the place where an undecodable payload raises for good.
     # An outcome is written before anything later, and entries of one append share their time.
     if last_ns > entry.at_ns:
         raise _diverged(entry, f"it returned and now raises {name_of(error)}: {error}") from error

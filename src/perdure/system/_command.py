@@ -20,6 +20,7 @@ from perdure.errors import CodecError
 
 _PLAIN_TYPES = frozenset({type(None), bool, int, float, str, bytes})
 _CODEC_MARK = 0
+_DATA_HINT = "what a command is given must be data; keep open files, functions and the like outside of the system"
 _encode_plain = msgspec.msgpack.Encoder().encode
 decode_plain = msgspec.msgpack.Decoder().decode
 PLAIN_WITHOUT_KEYWORDS = 0x92  # MessagePack's array of two.
@@ -102,5 +103,5 @@ def _named(error: CodecError, codec: Codec, method: str, args: Arguments, kwargs
         try:
             codec.encode(value)
         except CodecError as own:
-            return CodecError(f"{method}(): {name}: {own.message}", hint=own.hint)
-    return CodecError(f"{method}(): {error.message}", hint=error.hint)
+            return CodecError(f"{method}(): {name}: {own.message}", hint=own.hint or _DATA_HINT)
+    return CodecError(f"{method}(): {error.message}", hint=error.hint or _DATA_HINT)

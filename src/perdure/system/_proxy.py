@@ -29,8 +29,8 @@ _OWN = (_SYSTEM, _ROOT, _ENGINE)
 _NEVER_WRAPPED = LIFECYCLE_DUNDERS | frozenset(
     "__class__ __dict__ __weakref__ __doc__ __module__ __annotations__ __slots__ __qualname__ __name__ __orig_bases__ "
     "__parameters__ __abstractmethods__ __getattribute__ __getattr__ __subclasshook__ __class_getitem__ __dir__ "
-    "__sizeof__ __init_subclass__ __setattr__ __delattr__ __hash__ __match_args__ __dataclass_fields__ __static_attributes__ "
-    "__firstlineno__".split()
+    "__sizeof__ __init_subclass__ __setattr__ __delattr__ __hash__ __match_args__ __dataclass_fields__ "
+    "__static_attributes__ __firstlineno__".split()
 )
 
 
@@ -169,8 +169,9 @@ def _command(name: str, function: Callable[..., Any], exclusive: bool) -> Callab
         return leave
 
     def command(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        result = self._perdure_system.command(name, function, args, kwargs, exclusive)
-        return self if result is self._perdure_root else result
+        system = self._perdure_system
+        result = system.command(name, function, args, kwargs, exclusive)
+        return self if result is system.state.root else result
 
     return command
 
@@ -214,15 +215,15 @@ def _hash_of_root(self: Any) -> int:
 
 def _reduce_as_root(self: Any, protocol: Any) -> Any:
     """Pickled or copied, a proxy gives a plain object."""
-    return self._perdure_root.__reduce_ex__(protocol)
+    return self._perdure_system.state.root.__reduce_ex__(protocol)
 
 
 def _copy_root(self: Any) -> Any:
-    return copy.copy(self._perdure_root)
+    return copy.copy(self._perdure_system.state.root)
 
 
 def _deepcopy_root(self: Any, memo: dict[int, Any]) -> Any:
-    return copy.deepcopy(self._perdure_root, memo)
+    return copy.deepcopy(self._perdure_system.state.root, memo)
 
 
 # ---- classes with slots, and built-in types
@@ -261,7 +262,7 @@ def _forwarded(
         return _command(name, function, not marked.unlocked)
 
     def query(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        args = tuple(value._perdure_root if is_proxy(value) else value for value in args)
+        args = tuple(value._perdure_system.state.root if is_proxy(value) else value for value in args)
         return self._perdure_system.query(name, function, args, kwargs)
 
     return query

@@ -15,12 +15,13 @@ from perdure.machine import Verdict
 from perdure.snapshots import Source, Writer
 from perdure.system import _builtins
 from perdure.system._command import PLAIN_WITHOUT_KEYWORDS, Arguments, Keywords, decode_command, decode_plain
-from perdure.system._decorators import marks
+from perdure.system._decorators import LIFECYCLE_DUNDERS, marks
 from perdure.system._fingerprints import fingerprints
 from perdure.system._guards import left_unchanged
 
 Call = tuple[Callable[..., Any], Arguments, Keywords]
 
+_NO_COMMANDS = LIFECYCLE_DUNDERS | {"__class__", "__getattribute__", "__dir__", "__subclasshook__", "__sizeof__"}
 _WHOLE_VALUE = (dict, list)  # What the plain codecs store as it is; of other objects they store the attributes.
 
 
@@ -167,7 +168,7 @@ class _Functions(dict[str, Callable[..., Any]]):
             if renamed is not None:
                 name = renamed.rpartition(".")[2]
                 break
-        function = getattr(cls, name, None)
+        function = getattr(cls, name, None) if _is_method(cls, name) else None
         if not callable(function):
             raise ReplayError(
                 f"the journal calls {cls.__qualname__}.{method}, which no longer exists",
@@ -176,6 +177,15 @@ class _Functions(dict[str, Callable[..., Any]]):
             )
         self[method] = function
         return function  # type: ignore[no-any-return]
+
+
+def _is_method(cls: type, name: str) -> bool:
+    """Whether a command may be called so: what a metaclass has, other classes and what makes an object are none."""
+    for base in cls.__mro__:
+        if name in base.__dict__:
+            raw = base.__dict__[name]
+            return name not in _NO_COMMANDS and not isinstance(raw, (staticmethod, classmethod, type))
+    return False
 
 
 def _slots(root: Any) -> dict[str, Any]:
