@@ -96,6 +96,8 @@ def _sharing_class(cls: type, checked: bool) -> Any:
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
+        # Pickled it is an object of the class; and an `__eq__` that compares classes sees equal ones.
+        "__class__": property(lambda self: cls),
         "__setattr__": _setting_attribute,
         "__delattr__": _deleting_attribute,
         "__reduce_ex__": _reduce_as_root,

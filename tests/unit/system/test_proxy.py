@@ -1,0 +1,277 @@
+"""The object that stands in for the root: it answers to everything that the object answers to."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import perdure
+from perdure.testing import assert_replayable
+from tests.unit.system.models import Child, Counter, Owner, Point, Registered, Session, Slotted, Square, Wiki
+
+
+def seq(proxy: object) -> int:
+    return perdure.control(proxy).seq
+
+
+@pytest.fixture
+def wiki(tmp_path: Path) -> Any:
+    opened = perdure.open(Wiki, tmp_path / "wiki")
+    yield opened
+    if not perdure.control(opened).closed:
+        assert_replayable(opened)
+        perdure.control(opened).close()
+
+
+def test_it_is_an_instance_of_its_class(wiki: Any) -> None:
+    assert isinstance(wiki, Wiki)
+    assert issubclass(type(wiki), Wiki)
+    assert type(wiki).__name__ == "Wiki"
+    assert type(wiki).__doc__ == Wiki.__doc__
+
+
+def test_attributes_are_read_live(wiki: Any) -> None:
+    wiki.create("a", "text")
+    assert wiki.pages["a"].text == "text"
+    assert wiki.kind == "wiki"
+    assert vars(wiki).keys() >= {"pages", "log"}
+    with pytest.raises(AttributeError):
+        wiki.nothing
+    assert seq(wiki) == 1
+
+
+def test_attributes_set_and_deleted_are_commands(wiki: Any) -> None:
+    wiki.extra = [1, 2]
+    assert wiki.extra == [1, 2]
+    del wiki.extra
+    with pytest.raises(AttributeError):
+        del wiki.extra
+    assert [command.method for command in perdure.control(wiki).history()] == [
+        "__setattr__",
+        "__delattr__",
+        "__delattr__",
+    ]
+    assert not hasattr(wiki, "extra")
+
+
+def test_properties_are_queries_their_setters_and_deleters_commands(wiki: Any) -> None:
+    assert wiki.title == "untitled"
+    wiki.title = "Home"
+    assert wiki.title == "Home"
+    del wiki.title
+    assert wiki.title == "deleted"
+    assert seq(wiki) == 2
+
+
+def test_dunders_work(wiki: Any) -> None:
+    wiki["a"] = "text"
+    assert wiki["a"] == "text"
+    assert len(wiki) == 1
+    assert "a" in wiki
+    assert list(wiki) == ["a"]
+    assert bool(wiki)
+    assert wiki("called") == "called"
+    before = wiki
+    wiki += "added"
+    assert wiki is before
+    del wiki["a"]
+    assert len(wiki) == 0
+    assert wiki.log == ["called", "added"]
+    assert seq(wiki) == 4
+
+
+def test_an_error_of_a_dunder_is_the_objects_own(wiki: Any) -> None:
+    with pytest.raises(KeyError):
+        wiki["missing"]
+    with pytest.raises(KeyError):
+        del wiki["missing"]
+
+
+def test_queries_are_not_journaled(wiki: Any) -> None:
+    wiki.create("a", "text")
+    assert (wiki.text_of("a"), wiki.count(), wiki.unlocked_count()) == ("text", 1, 1)
+    assert wiki.text_of(name="a") == "text"
+    with pytest.raises(TypeError):
+        wiki.text_of()
+    assert list(wiki.walk()) == ["a"]
+    assert seq(wiki) == 1
+
+
+def test_a_generator_query_lets_commands_in_between_its_steps(wiki: Any) -> None:
+    wiki.create("a")
+    wiki.create("b")
+    seen = []
+    for name in wiki.walk():
+        seen.append(name)
+        wiki.note(name)
+    assert seen == wiki.log == ["a", "b"]
+
+
+def test_static_and_class_methods_are_plain(wiki: Any) -> None:
+    assert wiki.twice(4) == 8
+    assert wiki.named() == "Wiki"
+    assert seq(wiki) == 0
+
+
+def test_a_method_that_returns_self_returns_the_proxy(wiki: Any) -> None:
+    assert wiki.chain() is wiki
+    wiki.chain().chain().note("end")
+    assert seq(wiki) == 4
+
+
+def test_commands_from_inside_a_command_are_part_of_it(wiki: Any) -> None:
+    assert wiki.several(3) == 3
+    assert seq(wiki) == 1
+
+
+def test_the_callers_list_stays_the_callers(wiki: Any) -> None:
+    items = ["a", "b"]
+    assert wiki.take(items) == ["b", "a"]
+    assert items == ["a", "b"]
+
+
+def test_a_copy_or_a_pickle_is_a_plain_object(wiki: Any) -> None:
+    wiki.create("a", "text")
+    for plain in (copy.copy(wiki), copy.deepcopy(wiki), pickle.loads(pickle.dumps(wiki))):
+        assert type(plain) is Wiki
+        assert plain["a"] == "text"
+    deep = copy.deepcopy(wiki)
+    deep["a"] = "changed"
+    assert wiki["a"] == "text"
+
+
+def test_it_hashes_and_compares_as_the_object_does(wiki: Any) -> None:
+    assert wiki == wiki
+    assert {wiki: 1}[wiki] == 1
+    with perdure.open(Point, perdure.MEMORY) as point:
+        assert point == point
+        with pytest.raises(TypeError):
+            hash(point)
+
+
+def test_with_closes_it(tmp_path: Path) -> None:
+    with perdure.open(Counter, tmp_path / "c") as counter:
+        counter.add(1)
+        assert not perdure.control(counter).closed
+    assert perdure.control(counter).closed
+    for call in (lambda: counter.add(1), counter.get, lambda: setattr(counter, "x", 1)):
+        with pytest.raises(perdure.ClosedError) as caught:
+            call()
+        assert caught.value.path == str(tmp_path / "c")
+    counter.close()  # type: ignore[attr-defined]
+
+
+def test_a_class_with_a_with_of_its_own_keeps_it(tmp_path: Path) -> None:
+    session = perdure.open(Session, tmp_path / "s")
+    with session as entered:
+        assert entered is session
+        session.add("inside")
+    with session:
+        raise ValueError("swallowed by the class")
+    with pytest.raises(KeyError), session:
+        raise KeyError("not swallowed")
+    assert session.events == ["enter", "inside", "exit None", "enter", "exit ValueError", "enter", "exit KeyError"]
+    perdure.control(session).close()
+    session = perdure.open(Session, tmp_path / "s")
+    assert len(session.events) == 7
+    perdure.control(session).close()
+
+
+def test_the_classs_own_names_win_over_perdures(tmp_path: Path) -> None:
+    owner = perdure.open(Owner, tmp_path / "o")
+    assert owner.close() == "mine"
+    assert owner.take_snapshot() == "mine too"
+    assert owner.closed_by_owner == 1
+    perdure.control(owner).take_snapshot()
+    perdure.control(owner).close()
+    assert perdure.control(owner).closed
+
+
+def test_classes_with_slots_work(tmp_path: Path) -> None:
+    with perdure.open(Slotted, tmp_path / "s") as slotted:
+        assert isinstance(slotted, Slotted)
+        assert slotted.add(3) == 1
+        assert slotted.last() == 3
+        assert slotted.size == 1
+        slotted.name = "renamed"
+        assert (slotted.name, slotted.values) == ("renamed", [3])
+        with pytest.raises(AttributeError):
+            slotted.nothing = 1  # type: ignore[attr-defined]
+        assert type(copy.copy(slotted)) is Slotted
+        assert copy.deepcopy(slotted).values == [3]
+        assert_replayable(slotted)
+    with perdure.open(Slotted, tmp_path / "s") as slotted:
+        assert (slotted.name, slotted.values) == ("renamed", [3])
+
+
+def test_dataclasses_work(tmp_path: Path) -> None:
+    with perdure.open(Point(3, 4), tmp_path / "p") as point:
+        point.move(1, 1)
+        point.x = 10
+        assert (point.x, point.y, point.trail) == (10, 5, [(3, 4)])
+        assert repr(point) == "Point(x=10, y=5, trail=[(3, 4)])"
+        assert_replayable(point)
+    with perdure.open(Point, tmp_path / "p") as point:
+        assert (point.x, point.y) == (10, 5)
+
+
+def test_abstract_base_classes_work() -> None:
+    with perdure.open(Square, perdure.MEMORY) as square:
+        square.grow(3.0)
+        assert square.area() == 9.0
+
+
+def test_a_class_that_registers_its_subclasses_does_not_see_the_proxys() -> None:
+    before = list(Registered.known)
+    for cls in (Registered, Child):
+        with perdure.open(cls, perdure.MEMORY) as opened:
+            opened.add()
+            assert opened.n == 1
+            assert isinstance(opened, Registered)
+    assert Registered.known == before
+
+
+def test_two_systems_of_one_class_do_not_mix(tmp_path: Path) -> None:
+    with perdure.open(Counter, tmp_path / "a") as one, perdure.open(Counter, tmp_path / "b") as other:
+        one.add(1)
+        other.add(10)
+        assert type(one) is type(other)
+        assert (one.total, other.total) == (1, 10)
+
+
+def test_a_proxy_as_an_argument_becomes_a_plain_copy(tmp_path: Path) -> None:
+    with perdure.open(Wiki, tmp_path / "w") as wiki, perdure.open(Counter, tmp_path / "c") as counter:
+        counter.add(5)
+        wiki.extra = counter  # type: ignore[attr-defined]
+        assert type(wiki.extra) is Counter  # type: ignore[attr-defined]
+        counter.add(1)
+        assert wiki.extra.total == 5  # type: ignore[attr-defined]
+
+
+def test_dropping_the_proxy_lets_go_of_the_folder(tmp_path: Path) -> None:
+    for number in range(3):
+        counter = perdure.open(Counter, tmp_path / "c")
+        counter.add(number)
+        del counter
+        gc.collect()
+    with perdure.open(Counter, tmp_path / "c") as counter:
+        assert counter.added == [0, 1, 2]
+
+
+def test_the_control_alone_keeps_it_open(tmp_path: Path) -> None:
+    control = perdure.control(perdure.open(Counter, tmp_path / "c"))
+    gc.collect()
+    with pytest.raises(perdure.LockedError):
+        perdure.open(Counter, tmp_path / "c")
+    control.close()
+    perdure.open(Counter, tmp_path / "c").close()  # type: ignore[attr-defined]
+
+
+def test_it_cannot_be_told_from_the_object_by_dir() -> None:
+    with perdure.open(Slotted, perdure.MEMORY) as slotted:
+        assert {"name", "values", "add"} <= set(dir(slotted))
