@@ -176,7 +176,7 @@ class Fs:
         self._sync_ancestors(parent)
 
     def _sync_ancestors(self, path: str) -> None:
-        """The same for the directories above, as far up as they are ours: they may have been made in the same breath."""
+        """The same for the directories above, as far up as they are ours: they may be as new as it is."""
         parent = os.path.dirname(path)
         while parent != path:
             try:

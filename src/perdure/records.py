@@ -32,7 +32,8 @@ SEAL = 0x81
 
 FLAG_MAC = 1
 FLAG_CLIENT = 2
-_FLAGS_KNOWN = FLAG_MAC | FLAG_CLIENT
+FLAG_MORE = 4
+_FLAGS_KNOWN = FLAG_MAC | FLAG_CLIENT | FLAG_MORE
 
 MAGIC = b"\xd7PJ1"
 _HEAD = struct.Struct("<4sIIBBhQqQ")  # magic, crc, body length, kind, flags, UTC offset, seq, time, watermark
@@ -53,6 +54,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     ``at_ns``: nanoseconds since the Unix epoch. ``utc_offset_min``: the writer's offset from UTC at that time, minutes.
     ``client`` (16 bytes, or empty) and ``counter`` name the request it came from, so that a repeated one runs once.
+    ``more``: the next entry was handed over in the same append.
     """
 
     seq: int
@@ -62,6 +64,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     utc_offset_min: int = 0
     client: bytes = NO_CLIENT
     counter: int = 0
+    more: bool = False
 
 
 class Chain:
@@ -114,11 +117,16 @@ def encode(
     client: bytes = NO_CLIENT,
     counter: int = 0,
     chain: Chain | None = None,
+    salt: int = 0,
+    more: bool = False,
 ) -> bytes:
-    """The record of one entry or mark. ``payload``: at most ``RECORD_BYTES_MAX`` bytes, checked by the caller."""
-    flags = 0
+    """The record of one entry or mark. ``payload``: at most ``RECORD_BYTES_MAX`` bytes, checked by the caller.
+
+    ``salt``: of the segment it goes into; see ``scan``. ``more``: the next entry is handed over in the same append.
+    """
+    flags = FLAG_MORE if more else 0
     if client:
-        flags = FLAG_CLIENT
+        flags |= FLAG_CLIENT
         payload = _CLIENT.pack(client, counter) + payload
     if chain is None:
         checked = _pack_checked(len(payload), kind, flags, utc_offset_min, seq, at_ns, watermark) + payload
@@ -126,7 +134,7 @@ def encode(
         size = len(payload) + MAC_BYTES
         checked = _pack_checked(size, kind, flags | FLAG_MAC, utc_offset_min, seq, at_ns, watermark) + payload
         checked += chain.extend(checked)
-    return _pack_start(MAGIC, crc32(checked)) + checked
+    return _pack_start(MAGIC, crc32(checked, salt)) + checked
 
 
 class Scanned(NamedTuple):
@@ -146,10 +154,15 @@ class Scanned(NamedTuple):
     marked: bool
 
 
-def scan(data: bytes, offset: int, seq: int, *, watermark: int = 0, chain: Chain | None = None) -> Scanned:
+def scan(
+    data: bytes, offset: int, seq: int, *, watermark: int = 0, chain: Chain | None = None, salt: int = 0
+) -> Scanned:
     """Reads records from ``offset`` on, the first of them with ``seq + 1``, until the end or the first bad one.
 
-    A record is good when its checksum, its seq and, with ``chain``, its code are right. Never raises.
+    A record is good when its checksum, its seq and, with ``chain``, its code are right. ``salt`` is what the checksum
+    begins with, another one in each segment: so the bytes of another journal, as a payload or in a block that was used
+    before, are never taken for a record of this one. (SQLite's write-ahead log has salts for the same reason.) Never
+    raises.
     """
     entries: list[Entry] = []
     add = entries.append
@@ -168,7 +181,7 @@ def scan(data: bytes, offset: int, seq: int, *, watermark: int = 0, chain: Chain
             problem = "no record starts here" if magic != MAGIC else "the record is incomplete"
             break
         checked = data[offset + _CHECKED_FROM : end]
-        if crc32(checked) != crc:
+        if crc32(checked, salt) != crc:
             problem = "the checksum is wrong"
             break
         if own_seq != seq + 1 or kind >= MARKS or flags or chain is not None:
@@ -219,13 +232,14 @@ def _unusual(
 
 def _with_extras(seq: int, at_ns: int, kind: int, flags: int, utc_offset_min: int, checked: bytes) -> Entry:
     body = checked[_BODY_IN_CHECKED : len(checked) - (MAC_BYTES if flags & FLAG_MAC else 0)]
+    more = bool(flags & FLAG_MORE)
     if not flags & FLAG_CLIENT:
-        return Entry(seq, at_ns, kind, body, utc_offset_min)
+        return Entry(seq, at_ns, kind, body, utc_offset_min, NO_CLIENT, 0, more)
     client, counter = _CLIENT.unpack_from(body)
-    return Entry(seq, at_ns, kind, body[_CLIENT.size :], utc_offset_min, client, counter)
+    return Entry(seq, at_ns, kind, body[_CLIENT.size :], utc_offset_min, client, counter, more)
 
 
-def proves_durable(data: bytes, offset: int, seq: int) -> int | None:
+def proves_durable(data: bytes, offset: int, seq: int, *, salt: int = 0) -> int | None:
     """Whether bytes behind a bad spot prove that entry ``seq``, which should stand there, had been durable.
 
     Returns the offset of the proof, or ``None``: then the spot may be a torn tail. A crash can leave any part of what
@@ -243,6 +257,6 @@ def proves_durable(data: bytes, offset: int, seq: int) -> int | None:
         end = offset + HEAD_BYTES + length
         if end <= len(data) and own_seq >= seq and (watermark >= seq or offset == spot):
             budget_bytes -= length
-            if budget_bytes < 0 or crc32(data[offset + _CHECKED_FROM : end]) == crc:
+            if budget_bytes < 0 or crc32(data[offset + _CHECKED_FROM : end], salt) == crc:
                 return offset
         offset += 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from perdure.clock import Clock, WallClock, utc_offset_min
-from perdure.errors import ClosedError, RecordTooLargeError, StorageError, UsageError, WriteError
+from perdure.errors import ClosedError, Outcome, RecordTooLargeError, StorageError, UsageError, WriteError
 from perdure.fs import Fs, close_in_forked_children, temporary_name
 from perdure.journal._framing import BINARY, Framing, SegmentHeader
 from perdure.journal._protocol import Capabilities, Draft, Durability
@@ -76,6 +76,7 @@ class FileJournal:
         self._segment_bytes_max = segment_bytes_max
         self._sync_lock = threading.Lock()
         self._fd = -1
+        self._salt = 0
         self._path = ""
         self._size_bytes = 0
         self._failure: str | None = None
@@ -104,7 +105,8 @@ class FileJournal:
         self.durable_seq = self.last_seq
         self.last_at_ns = recovered.last_at_ns
         self._marked_seq = self.last_seq
-        self._chain = recovered.chain
+        # Written with the newest key from here on, whichever of them the last record was read with.
+        self._chain = None if recovered.chain is None else recovered.chain.at(recovered.chain.value)
         self._last_number = recovered.last_number
         self.capabilities = Capabilities(RECORD_BYTES_MAX, _PROMISES[durability], shared=False)
         close_in_forked_children(self)
@@ -147,6 +149,8 @@ class FileJournal:
         durable_seq = self.durable_seq
         encode = self._encode
         seq = self.last_seq
+        salt = self._salt
+        left = len(drafts)
         data = b""
         for draft in drafts:
             payload = draft.payload
@@ -158,7 +162,20 @@ class FileJournal:
             draft.seq = seq = seq + 1
             draft.at_ns = at_ns
             draft.utc_offset_min = offset_min
-            data += encode(seq, at_ns, draft.kind, payload, durable_seq, offset_min, draft.client, draft.counter, chain)
+            left -= 1
+            data += encode(
+                seq,
+                at_ns,
+                draft.kind,
+                payload,
+                durable_seq,
+                offset_min,
+                draft.client,
+                draft.counter,
+                chain,
+                salt,
+                left > 0,
+            )
         self._put(data, seq, chain_value)
 
     def _put(self, data: bytes, seq: int, chain_value: bytes | None) -> None:
@@ -203,11 +220,12 @@ class FileJournal:
                 self._sync_file()
         self._failure = None
 
-    def _refusal(self) -> WriteError | ClosedError:
+    def _refusal(self, *, outcome: Outcome = "not-written") -> WriteError | ClosedError:
         if self._closed:
             return ClosedError("the journal is closed", path=self._directory)
         return WriteError(
             f"the journal takes no more entries: {self.failure}",
+            outcome=outcome,
             path=self._path or self._directory,
             hint="close this handle and open again; nothing that was acknowledged is lost",
         )
@@ -224,7 +242,7 @@ class FileJournal:
             # `_failure` may be set for a moment by an append in another thread; what that one writes is not counted
             # yet.
             if self._sync_failure is not None or (self._failure is not None and self._failure is not _INTERRUPTED):
-                raise self._refusal()
+                raise self._refusal(outcome="unknown")
             seq = self.last_seq
             if seq > self.durable_seq and self._fd >= 0:
                 self._sync_file()
@@ -263,7 +281,9 @@ class FileJournal:
     def _put_mark(self, kind: int) -> None:
         chain = self._chain
         chain_value = None if chain is None else chain.value
-        mark = self._encode(self.last_seq, self.last_at_ns, kind, b"", self.durable_seq, 0, NO_CLIENT, 0, chain)
+        mark = self._encode(
+            self.last_seq, self.last_at_ns, kind, b"", self.durable_seq, 0, NO_CLIENT, 0, chain, self._salt
+        )
         self._put(mark, self.last_seq, chain_value)
         self._marked_seq = self.last_seq
 
@@ -330,6 +350,7 @@ class FileJournal:
         self._bytes_before += self._size_bytes
         self._fd, self._path, self._size_bytes = fd, path, len(data)
         self._last_number = number
+        self._salt = header.salt
         try:
             self._fs.sync_directory(self._directory)
         except OSError as error:

@@ -6,10 +6,9 @@ import os
 
 from perdure.fs import Fs
 from perdure.journal._framing import Framing
+from perdure.journal._protocol import start_of_last_append
 from perdure.journal._segments import Segment, damaged, needed_segments, read_header, segment_name
 from perdure.records import Chain, Entry
-
-_ALWAYS = 0
 
 
 class DirectoryFollower:
@@ -35,6 +34,7 @@ class DirectoryFollower:
         self._offset = 0
         self._scanned_seq = after
         self._watermark = 0
+        self._at_mark = False
         self._pending: list[Entry] = []
         self.after = after
         self._locate()
@@ -61,24 +61,19 @@ class DirectoryFollower:
         Raises:
             CorruptError: an entry that had been durable is damaged.
             MissingError: the writer trimmed what was not read yet: begin again from a newer snapshot.
+            OSError: a file could not be read; nothing is lost by calling again.
         """
-        settled: list[Entry] = []
         if self._segment is None:
             self._locate()
         while self._segment is not None:
             following = self._following()
-            at_mark = self._read_on(following)
-            if following is not None:
-                # The segment was finished before this one was begun: all of it has settled.
-                settled += self._pending
-                self._pending = []
-                if self._scanned_seq < following.base_seq - 1:
-                    raise damaged(self._segment.path, self._offset, self._scanned_seq + 1, "the segment ends too early")
-                self._enter(following)
-                continue
-            settled += self._take_settled(at_mark)
-            break
-        settled = [entry for entry in settled if entry.seq > self.after]
+            self._read_on(following)
+            if following is None:
+                break
+            if self._scanned_seq < following.base_seq - 1:
+                raise damaged(self._segment.path, self._offset, self._scanned_seq + 1, "the segment ends too early")
+            self._enter(following)
+        settled = self._take_settled()
         if settled:
             self.after = settled[-1].seq
         return settled
@@ -90,36 +85,41 @@ class DirectoryFollower:
             return None
         return read_header(self._fs, self._framing, path, self._chain)
 
-    def _read_on(self, following: Segment | None) -> bool:
-        """Scans what was added to the segment; whether its last record is a mark."""
+    def _read_on(self, following: Segment | None) -> None:
+        """Scans what was added to the segment. Behind the next one's first seq stands what was cut after a crash."""
         assert self._segment is not None
         fd = self._fs.open_for_reading(self._segment.path)
         try:
             data = self._fs.read_range(fd, self._offset, self._fs.size(fd) - self._offset)
         finally:
             self._fs.close(fd)
-        scanned = self._framing.scan(data, 0, self._scanned_seq, watermark=self._watermark, chain=self._segment_chain)
-        entries = scanned.entries
-        if following is not None:
-            entries = [entry for entry in entries if entry.seq < following.base_seq]
-        self._pending += entries
+        scanned = self._framing.scan(
+            data,
+            0,
+            self._scanned_seq,
+            watermark=self._watermark,
+            chain=self._segment_chain,
+            salt=self._segment.header.salt,
+        )
         self._offset += scanned.end
-        self._scanned_seq = min(scanned.seq, following.base_seq - 1) if following is not None else scanned.seq
+        self._scanned_seq = scanned.seq
         self._watermark = max(self._watermark, scanned.watermark)
-        return scanned.marked
+        self._pending += scanned.entries
+        if scanned.end:
+            self._at_mark = scanned.marked
+        if following is not None:
+            self._pending = [entry for entry in self._pending if entry.seq < following.base_seq]
+            self._scanned_seq = min(scanned.seq, following.base_seq - 1)
 
-    def _take_settled(self, at_mark: bool) -> list[Entry]:
-        assert self._segment is not None
-        if self._segment.header.durability == _ALWAYS:
-            count = sum(1 for entry in self._pending if entry.seq <= self._watermark)
-        elif at_mark:
-            count = len(self._pending)
-        elif self._pending:
-            # Entries of one append share their time; a later time means that the outcome of the earlier ones is
-            # written.
-            last_ns = self._pending[-1].at_ns
-            count = sum(1 for entry in self._pending if entry.at_ns < last_ns)
-        else:
-            count = 0
+    def _take_settled(self) -> list[Entry]:
+        """Everything before a mark; else everything before the last append that has a command in it.
+
+        That a later append is there proves both: it was begun when the earlier one was as durable as the writer
+        promises, and it has the outcomes of the earlier one's commands in front.
+        """
+        count = len(self._pending)
+        if not self._at_mark:
+            start = start_of_last_append(self._pending)
+            count = sum(1 for entry in self._pending if entry.seq < start)
         settled, self._pending = self._pending[:count], self._pending[count:]
-        return settled
+        return [entry for entry in settled if entry.seq > self.after]

@@ -33,6 +33,11 @@ class SegmentHeader(msgspec.Struct, frozen=True):
     chain_start: bytes = bytes(records.MAC_BYTES)
     description: dict[str, Any] = {}
 
+    @property
+    def salt(self) -> int:
+        """What the checksums of its records begin with. Of what is known even if the header is lost: see ``scan``."""
+        return zlib.crc32(self.log_id + self.number.to_bytes(4, "little"))
+
 
 class Framing(Protocol):
     """The layout of a segment's bytes. Pure: no file is touched."""
@@ -63,13 +68,15 @@ class Framing(Protocol):
         client: bytes = b"",
         counter: int = 0,
         chain: Chain | None = None,
+        salt: int = 0,
+        more: bool = False,
     ) -> bytes: ...
 
     def scan(
-        self, data: bytes, offset: int, seq: int, *, watermark: int = 0, chain: Chain | None = None
+        self, data: bytes, offset: int, seq: int, *, watermark: int = 0, chain: Chain | None = None, salt: int = 0
     ) -> Scanned: ...
 
-    def proves_durable(self, data: bytes, offset: int, seq: int) -> int | None: ...
+    def proves_durable(self, data: bytes, offset: int, seq: int, *, salt: int = 0) -> int | None: ...
 
 
 _MAGIC = b"PERDJRNL"

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from perdure.records import NO_CLIENT, Entry
+from perdure.records import COMMAND, NO_CLIENT, Entry
 
 Durability = Literal["always", "everysec", "never"]
 
@@ -115,3 +115,16 @@ class Journal(Protocol):
 
 
 Subscriber = Callable[[Entry], None]
+
+
+def start_of_last_append(entries: Sequence[Entry]) -> int:
+    """The first seq of the last append that has a command in it; behind the last entry where there is none.
+
+    Outcomes are written in front of the next commands, so those of all commands before it are known.
+    """
+    for position in range(len(entries) - 1, -1, -1):
+        if entries[position].kind == COMMAND:
+            while position > 0 and entries[position - 1].more:
+                position -= 1
+            return entries[position].seq
+    return entries[-1].seq + 1 if entries else 0

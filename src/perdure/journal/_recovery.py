@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from perdure.errors import StorageError, WriteError
+from perdure.errors import MissingError, StorageError, WriteError
 from perdure.fs import Fs
 from perdure.journal._framing import Framing
 from perdure.journal._segments import Segment, damaged, needed_segments, read_records, segment_numbers
@@ -64,6 +64,14 @@ def recover(fs: Fs, framing: Framing, directory: str, after: int, chain: Chain |
         WriteError: the disk refused to make durable what was read. Nothing was believed.
     """
     segments = needed_segments(fs, framing, directory, after, chain)
+    if not segments and after > 0:
+        # Retention never deletes the newest segment: where a snapshot says that there were entries, one must be there.
+        raise MissingError(
+            f"the journal is gone; a snapshot says that it had {after} entries",
+            path=directory,
+            seq=after,
+            hint=f"bring the journal-… files back from a backup, or go on without them: perdure repair {directory}",
+        )
     if not segments:
         numbers = segment_numbers(fs, directory)
         return Recovered([], after, after, 0, numbers[-1] if numbers else 0, chain, None, True, None)
@@ -110,7 +118,7 @@ def _judge_tail(framing: Framing, segment: Segment, data: bytes, scanned: Scanne
     problem = scanned.problem or "bytes behind the end"
     if scanned.sealed:
         raise damaged(segment.path, scanned.end, seq, problem)
-    proof = framing.proves_durable(data, scanned.end, seq)
+    proof = framing.proves_durable(data, scanned.end, seq, salt=segment.header.salt)
     if proof is not None:
         raise damaged(segment.path, scanned.end, seq, f"{problem} (byte {proof} proves it)")
     if seq <= scanned.watermark:

@@ -111,7 +111,8 @@ def _missing_segment(directory: str, number: int, following: Segment) -> Missing
 def read_records(framing: Framing, segment: Segment, data: bytes) -> tuple[Scanned, Chain | None]:
     """All good records of a segment whose bytes are ``data``, and where the chain stands behind them."""
     chain = None if segment.chain is None else segment.chain.at(segment.chain.value)
-    return framing.scan(data, segment.first_offset, segment.base_seq - 1, chain=chain), chain
+    scanned = framing.scan(data, segment.first_offset, segment.base_seq - 1, chain=chain, salt=segment.header.salt)
+    return scanned, chain
 
 
 def entries_of(

@@ -17,6 +17,7 @@ from perdure.errors import CodecError, PerdureError, StorageError, WriteError
 from perdure.snapshots import Writer
 
 CHILD_S_MAX = 3600
+_HELD_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGUSR1, signal.SIGUSR2}
 _OK, _CODEC, _WRITE, _OTHER = b"0", b"1", b"2", b"3"
 
 
@@ -60,6 +61,11 @@ class Child:
         """
         try:
             report = self._read_report()
+        except BaseException:
+            # Nobody waits for it any more. What it has written is deleted at the next opening.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            raise
         finally:
             os.close(self._fd)
             # Somebody else in the process may have waited for it already; the report is what counts.
@@ -101,23 +107,32 @@ def fork_writer(write: Callable[[], str]) -> Child:
     thread but this one: it encodes, writes, loads back and leaves by ``os._exit``, without logging, imports or
     clean-up.
     """
-    receiver, sender = os.pipe()
+    try:
+        receiver, sender = os.pipe()
+    except OSError as error:
+        raise StorageError(f"no pipe can be made for the snapshot: {error.strerror}") from error
     # Python 3.12 and later warn of forking with threads, rightly in general. Here the child keeps to the rules above.
     warnings.filterwarnings("ignore", message=".*use of fork.. may lead to deadlocks.*", category=DeprecationWarning)
+    # No signal may reach the child before its handlers are set: it would unwind into the caller's code, as a second
+    # self.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_SIGNALS)
     try:
         pid = os.fork()
     except OSError as error:
         os.close(receiver)
         os.close(sender)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise StorageError(f"no child process can be started for the snapshot: {error.strerror}") from error
     if pid:
         os.close(sender)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return Child(pid, receiver)
     report = _OTHER
     try:
         # What the terminal or a supervisor says to the parent is the parent's business.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         gc.disable()  # A collection would copy every page of the shared memory, to find nothing.
         with contextlib.suppress(OSError):
             os.nice(10)

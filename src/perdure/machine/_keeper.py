@@ -8,7 +8,6 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
-from perdure.errors import PerdureError
 from perdure.limits import IDLE_MARK_MS, SYNC_INTERVAL_MS
 
 if TYPE_CHECKING:
@@ -26,17 +25,25 @@ class Keeper:
         self._snapshot_interval_s = snapshot_interval_s
         self._wake = threading.Event()
         self._stop = threading.Event()
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._last_sync = self._last_snapshot = time.monotonic()
         self.awake = False
 
     def wake(self) -> None:
         """Something was written. Cheap to skip: callers ask ``awake`` first."""
-        self.awake = True
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="perdure-keeper", daemon=True)
-            self._thread.start()
+        with self._starting:
+            if self._thread is None and not self._stop.is_set():
+                thread = threading.Thread(target=self._run, name="perdure-keeper", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    # No more threads, or the interpreter is leaving. The next command tries again.
+                    _log.error("nobody looks after the journal: %s", error)
+                    return
+                self._thread = thread
         self._wake.set()
+        self.awake = True
 
     def stop(self) -> None:
         """Returns when the thread has ended. Idempotent."""
@@ -74,12 +81,14 @@ class Keeper:
             timed = interval_s is not None and machine.unsaved
             if machine.snapshot_is_due() or (timed and now - self._last_snapshot >= (interval_s or 0.0)):
                 self._last_snapshot = now
+                machine.postpone_snapshot()  # Should it fail, it is not tried again at once.
                 machine.snapshot()
             if seen_seq == machine.seq:
                 machine.mark()
-        except PerdureError as error:
-            # Whoever calls next is told by the machine itself; here there is nobody to tell.
-            _log.error("%s", error)
+        except Exception as error:
+            # Whoever calls next is told by the machine itself; here there is nobody to tell, and the next sync must
+            # come.
+            _log.error("%s: %s", type(error).__name__, error)
         seq = machine.seq
         if seq != seen_seq or timed or (self._sync_each_second and machine.unsynced):
             return seq

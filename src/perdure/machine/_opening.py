@@ -97,13 +97,14 @@ def open_machine(
         return _open_in_memory(state, initial, place, options), RecoveryReport()
     fs, directory = place.fs, place.directory
     _make_ready(fs, directory)
-    lock = DirectoryLock(fs, directory)
-    journal = None
+    lock: DirectoryLock | None = None
+    journal: FileJournal | None = None
     try:
+        lock = DirectoryLock(fs, directory)
         started = time.monotonic()
         fs.remove_temporaries(directory)
         store = place.store()
-        newest, quarantined = load_snapshot(state, store, fs, directory)
+        newest, damaged_paths = load_snapshot(state, store, directory)
         journal = FileJournal(
             directory,
             fs=fs,
@@ -116,6 +117,7 @@ def open_machine(
             description=state.description,
             segment_bytes_max=place.segment_bytes_max,
         )
+        quarantined = [_set_aside(fs, directory, path) for path in damaged_paths]
         if newest is None:
             newest = _create(state, initial, journal, store)
         journal.last_at_ns = max(journal.last_at_ns, newest.header.at_ns)
@@ -137,7 +139,8 @@ def open_machine(
         if journal is not None:
             with contextlib.suppress(PerdureError):
                 journal.close()
-        lock.release()
+        if lock is not None:
+            lock.release()
         if isinstance(error, PerdureError):
             error.path = error.path or directory
         raise
@@ -192,15 +195,12 @@ def _create(
     return store.publish(draft, header)
 
 
-def load_snapshot(
-    state: State, store: FileSnapshotStore, fs: Fs, directory: str, *, set_aside: bool = True
-) -> tuple[Snapshot | None, list[str]]:
-    """Takes over the newest snapshot that verifies; the damaged ones before it are moved to the quarantine folder,
-    whole.
+def load_snapshot(state: State, store: FileSnapshotStore, directory: str) -> tuple[Snapshot | None, list[str]]:
+    """Takes over the newest snapshot that verifies, and names the damaged ones before it. Changes nothing on disk.
 
     Raises:
-        CorruptError: there are snapshots, and none of them verifies. Nothing was moved.
-        CodecError, UsageError: it verifies, but is not loadable here. Nothing was moved.
+        CorruptError: there are snapshots, and none of them verifies.
+        CodecError, UsageError: it verifies, but is not loadable here.
     """
     damaged: list[tuple[int, CorruptError]] = []
     for seq in store.seqs():
@@ -220,7 +220,7 @@ def load_snapshot(
             )
             raise
         state.take_over(value)
-        return snapshot, [_set_aside(fs, directory, store.path_of(s)) for s, _ in damaged] if set_aside else []
+        return snapshot, [store.path_of(damaged_seq) for damaged_seq, _ in damaged]
     if damaged:
         first = damaged[0][1]
         first.hint = first.hint or (
@@ -250,13 +250,13 @@ def _replay_recovered(
     count = 0
     total = journal.last_seq - after
     descriptions = []
-    for segment, entries, outcomes, last_ns in with_outcomes(journal.read_recovered(after)):
+    for segment, entries, outcomes, settled_before in with_outcomes(journal.read_recovered(after)):
         descriptions.append(segment.header.description)
         for start in range(0, len(entries), _PROGRESS_ENTRIES):
             part = entries[start : start + _PROGRESS_ENTRIES]
             # For one part at a time: should the commands make garbage, it is collected in between.
             with collector_off():
-                machine.replay(part, outcomes, last_ns=last_ns)
+                machine.replay(part, outcomes, settled_before=settled_before)
             count += len(part)
             if progress is not None:
                 progress(count, total)

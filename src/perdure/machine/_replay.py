@@ -9,7 +9,7 @@ from typing import Any
 
 from perdure.clock import Moment, running
 from perdure.errors import CorruptError, DivergedError, PerdureError, ReplayError
-from perdure.journal import Segment
+from perdure.journal import Segment, start_of_last_append
 from perdure.machine._outcomes import Outcome, Status, name_of, outcomes_in
 from perdure.machine._state import State
 from perdure.records import COMMAND, OUTCOME, SNAPSHOT, TERM, Entry
@@ -25,11 +25,12 @@ Owe = Callable[[int, Status, BaseException], None]
 class NeedsRestore(BaseException):
     """Replaying met a command that must be undone; the machine does that and goes on behind it."""
 
-    def __init__(self, position: int, entry: Entry, error: Exception) -> None:
+    def __init__(self, position: int, entry: Entry, error: BaseException, status: Status) -> None:
         super().__init__()
         self.position = position
         self.entry = entry
         self.error = error
+        self.status: Status = status
 
 
 def replay(
@@ -38,13 +39,14 @@ def replay(
     entries: Sequence[Entry],
     outcomes: Mapping[int, Outcome],
     *,
-    last_ns: int,
+    settled_before: int,
     owe: Owe,
     start: int = 0,
 ) -> None:
     """Applies entries in order, from position ``start`` on.
 
-    ``outcomes``: all that are known, by the seq of their command. ``last_ns``: the time of the last entry there is.
+    ``outcomes``: all that are known, by the seq of their command. ``settled_before``: a command before this seq has no
+    outcome because it returned; of a later one the crash may have kept it from being written.
     ``owe``: told of a command whose outcome the crash kept from being written.
 
     Raises:
@@ -79,10 +81,10 @@ def replay(
             except ReplayError as error:
                 error.seq = error.seq or seq
                 raise
-            except INTERRUPTING:
+            except KeyboardInterrupt:
                 raise
-            except Exception as error:  # Whatever the method raises is its outcome.
-                _judge(state, entry, position, error, last_ns, owe)
+            except BaseException as error:  # Whatever the method raises is its outcome, or ended it.
+                _judge(state, entry, position, error, settled_before, owe)
     finally:
         running.moment = before
 
@@ -109,22 +111,23 @@ def _decoded(state: State, entry: Entry) -> Any:
         raise
 
 
-def _judge(state: State, entry: Entry, position: int, error: Exception, last_ns: int, owe: Owe) -> None:
+def _judge(state: State, entry: Entry, position: int, error: BaseException, settled_before: int, owe: Owe) -> None:
     """A command raised and no outcome is recorded: either the crash came first, or it had not raised."""
     call = _decoded(state, entry)  # Also the place where an undecodable payload raises for good.
-    # An outcome is written before anything later, and entries of one append share their time.
-    if last_ns > entry.at_ns:
+    if entry.seq < settled_before:
         raise _diverged(entry, f"it returned and now raises {name_of(error)}: {error}") from error
+    if isinstance(error, INTERRUPTING) or not isinstance(error, Exception):
+        raise NeedsRestore(position, entry, error, "interrupted")
     verdict = state.verdict(call, error)
     if verdict == "restore":
-        raise NeedsRestore(position, entry, error)
+        raise NeedsRestore(position, entry, error, "aborted")
     owe(entry.seq, "raised" if verdict == "keep" else "aborted", error)
 
 
 def with_outcomes(
     batches: Iterator[tuple[Segment, list[Entry]]],
 ) -> Iterator[tuple[Segment, list[Entry], dict[int, Outcome], int]]:
-    """Each batch with the outcomes of its commands and the time of the last entry known.
+    """Each batch with the outcomes of its commands, and the seq before which all of them are known.
 
     An outcome stands in the segment of its command, or, if a crash came in between, at the start of the next one.
     """
@@ -133,10 +136,11 @@ def with_outcomes(
         if not entries:
             continue
         if held is not None:
-            yield *held, outcomes_in([*held[1], *entries]), entries[-1].at_ns
+            both = [*held[1], *entries]
+            yield *held, outcomes_in(both), start_of_last_append(both)
         held = segment, entries
     if held is not None:
-        yield *held, outcomes_in(held[1]), held[1][-1].at_ns
+        yield *held, outcomes_in(held[1]), start_of_last_append(held[1])
 
 
 def _diverged(entry: Entry, what: str) -> DivergedError:

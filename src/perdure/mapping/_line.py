@@ -15,16 +15,16 @@ _CHECK_BYTES = len(b',"check":"00000000"}')
 _SECOND_NS = 1_000_000_000
 
 
-def sealed(start: bytes) -> bytes:
-    """The whole line of an object whose text, without the closing brace, is ``start``."""
-    return b'%b,"check":"%08x"}\n' % (start, crc32(start))
+def sealed(start: bytes, salt: int = 0) -> bytes:
+    """The whole line of an object whose text, without the closing brace, is ``start``; ``salt`` as in records."""
+    return b'%b,"check":"%08x"}\n' % (start, crc32(start, salt))
 
 
-def is_intact(line: bytes) -> bool | None:
+def is_intact(line: bytes, salt: int = 0) -> bool | None:
     """Whether a line's checksum is right; ``None`` where it does not end with one. ``line``: without the newline."""
     if line[-_CHECK_BYTES:-10] != b',"check":"' or line[-2:] != b'"}':
         return None
-    return b"%08x" % crc32(line[:-_CHECK_BYTES]) == line[-10:-2]
+    return b"%08x" % crc32(line[:-_CHECK_BYTES], salt) == line[-10:-2]
 
 
 class Times:

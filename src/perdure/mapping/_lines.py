@@ -46,6 +46,7 @@ class _Line(msgspec.Struct, gc=False):
     data: str | None = None
     client: str = ""
     counter: int = 0
+    more: bool = False
     mark: str | None = None
     check: str | None = None
 
@@ -122,25 +123,31 @@ class LinesFraming:
         client: bytes = NO_CLIENT,
         counter: int = 0,
         chain: Chain | None = None,
+        salt: int = 0,
+        more: bool = False,
     ) -> bytes:
         """See ``Framing.encode``."""
         if chain is not None:
             _refuse_secret()
         at = self._times.text(at_ns, utc_offset_min)
-        if kind == COMMAND and not client and payload[:1] == b"{" and b"\n" not in payload:
+        if kind == COMMAND and not client and not more and payload[:1] == b"{" and b"\n" not in payload:
             # The usual line, in as few steps as it goes.
             start = b'{"seq":%d,"at":"%b","durable":%d,"entry":%b' % (seq, at, watermark, payload)
-            return start + b',"check":"%08x"}\n' % crc32(start)
+            return start + b',"check":"%08x"}\n' % crc32(start, salt)
         start = b'{"seq":%d,"at":"%b","durable":%d' % (seq, at, watermark)
+        if more:
+            start += b',"more":true'
         if client:
             start += b',"client":"%b","counter":%d' % (client.hex().encode(), counter)
         if kind >= MARKS:
-            return sealed(b'%b,"mark":"%b"' % (start, _MARK_NAMES[kind].encode()))
+            return sealed(b'%b,"mark":"%b"' % (start, _MARK_NAMES[kind].encode()), salt)
         if kind == COMMAND and payload[:1] == b"{" and b"\n" not in payload:
-            return sealed(b'%b,"entry":%b' % (start, payload))
-        return sealed(b'%b,"kind":%d,"data":"%b"' % (start, kind, base64.b64encode(payload)))
+            return sealed(b'%b,"entry":%b' % (start, payload), salt)
+        return sealed(b'%b,"kind":%d,"data":"%b"' % (start, kind, base64.b64encode(payload)), salt)
 
-    def scan(self, data: bytes, offset: int, seq: int, *, watermark: int = 0, chain: Chain | None = None) -> Scanned:
+    def scan(
+        self, data: bytes, offset: int, seq: int, *, watermark: int = 0, chain: Chain | None = None, salt: int = 0
+    ) -> Scanned:
         """See ``Framing.scan``. Problems name the line, where ``data`` is a whole file."""
         start = offset
         entries: list[Entry] = []
@@ -153,7 +160,7 @@ class LinesFraming:
             if end < 0:
                 problem = "the line is incomplete"
                 break
-            found = self._read(data[offset:end])
+            found = self._read(data[offset:end], salt)
             if isinstance(found, str):
                 problem = found
                 break
@@ -177,9 +184,9 @@ class LinesFraming:
             problem = f"line {number}: {problem}"
         return Scanned(entries, offset, seq, watermark, sealed_here, problem, marked)
 
-    def _read(self, text: bytes) -> tuple[_Line, Entry | None] | str:
+    def _read(self, text: bytes, salt: int) -> tuple[_Line, Entry | None] | str:
         """A line and its entry (``None`` for a mark), or what is wrong with it."""
-        intact = is_intact(text)
+        intact = is_intact(text, salt)
         if intact is False:
             return "its checksum is wrong; whoever edits a line takes its check field away"
         try:
@@ -195,16 +202,16 @@ class LinesFraming:
             return f"it is not JSON of the right form: {error}"
         if not payload:
             return "it holds no entry"
-        return line, Entry(line.seq, at_ns, line.kind, payload, utc_offset_min, client, line.counter)
+        return line, Entry(line.seq, at_ns, line.kind, payload, utc_offset_min, client, line.counter, line.more)
 
-    def proves_durable(self, data: bytes, offset: int, seq: int) -> int | None:
+    def proves_durable(self, data: bytes, offset: int, seq: int, *, salt: int = 0) -> int | None:
         """See ``Framing.proves_durable``."""
         spot = offset
         while True:
             end = data.find(b"\n", offset)
             if end < 0:
                 return None
-            found = self._read(data[offset:end])
+            found = self._read(data[offset:end], salt)
             if not isinstance(found, str):
                 line, _ = found
                 if line.seq >= seq and (line.durable >= seq or offset == spot):

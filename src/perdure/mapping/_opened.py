@@ -281,11 +281,10 @@ class Opened:
             self._check_writeable()
             self.find_changed(only=key)
             held = self._held
-            if held is not None and key in (keys := held.keys()):
-                if ALL in keys:
-                    self._flush()
-                else:
-                    self._flush_key(held, key)
+            if held is not None and held.concerns_several:
+                self._flush()
+            elif held is not None and key in held.keys():
+                self._flush_key(held, key)
             if key in self._marked:
                 self._save(key)
         self.machine.sync()

@@ -63,7 +63,7 @@ class Reader:
         for attempt in range(10):
             store = place.store()
             try:
-                snapshot, _ = load_snapshot(self._state, store, place.fs, self.path, set_aside=False)
+                snapshot, _ = load_snapshot(self._state, store, self.path)
                 if snapshot is None:
                     raise MissingError("there is no dict here", path=self.path, hint="has it been created?")
                 self.seq = snapshot.seq
@@ -89,7 +89,7 @@ class Reader:
                 entries = self._follower.poll()
             if entries:
                 outcomes = outcomes_in([*entries, *self._follower.pending])
-                replay(self._state, self._moment, entries, outcomes, last_ns=1 << 63, owe=_nothing_owed)
+                replay(self._state, self._moment, entries, outcomes, settled_before=1 << 63, owe=_nothing_owed)
                 self.seq = entries[-1].seq
             return self.seq
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from perdure.clock import Moment
 from perdure.errors import CodecError, CorruptError, PerdureError, StorageError
 from perdure.fs import Fs
-from perdure.journal import BINARY, Framing, Segment, entries_of, needed_segments
+from perdure.journal import BINARY, Framing, Segment, entries_of, needed_segments, start_of_last_append
 from perdure.machine import Outcome, State, collector_off, outcomes_in, replay
 from perdure.machine._replay import NeedsRestore
 from perdure.records import OUTCOME, Chain, Entry
@@ -100,11 +101,11 @@ class Comparer:
         segments = []
         if last > base.seq:
             segments = needed_segments(self._fs, self._framing, self._survey.path, base.seq, self._chain)
-        outcomes, last_ns = self._outcomes(segments, base.seq, last)
+        outcomes, settled_before = self._outcomes(segments, base.seq, last)
         while True:
             state = self._blank()
             try:
-                self._replay(state, segments, base, last, outcomes, last_ns)
+                self._replay(state, segments, base, last, outcomes, settled_before)
             except NeedsRestore as needed:
                 # A command was to be undone and the crash came before its outcome was written: as if it had been.
                 outcomes[needed.entry.seq] = Outcome(needed.entry.seq, "aborted", "")
@@ -117,17 +118,14 @@ class Comparer:
             yield from entries
 
     def _outcomes(self, segments: list[Segment], after: int, last: int) -> tuple[dict[int, Outcome], int]:
-        """Of all commands up to ``last``, and the time of the last entry that was looked at."""
+        """Of all commands up to ``last``, and the seq before which all of them are known."""
         found: list[Entry] = []
-        last_ns = 0
+        recent: collections.deque[Entry] = collections.deque(maxlen=_CHUNK_ENTRIES)
         for entry in self._entries(segments, after, self._last_seq):
-            if entry.seq > last and entry.at_ns > last_ns:
-                last_ns = entry.at_ns
-                break
-            last_ns = entry.at_ns
+            recent.append(entry)
             if entry.kind == OUTCOME:
                 found.append(entry)
-        return outcomes_in(found), last_ns
+        return outcomes_in(found), start_of_last_append(list(recent))
 
     def _replay(
         self,
@@ -136,7 +134,7 @@ class Comparer:
         base: SnapshotFile,
         last: int,
         outcomes: dict[int, Outcome],
-        last_ns: int,
+        settled_before: int,
     ) -> None:
         snapshot = base.snapshot
         if snapshot is None:
@@ -148,7 +146,7 @@ class Comparer:
         moment = Moment(snapshot.header.log_id)
         entries = self._entries(segments, base.seq, last)
         while chunk := list(itertools.islice(entries, _CHUNK_ENTRIES)):
-            replay(state, moment, chunk, outcomes, last_ns=last_ns, owe=_nothing_owed)
+            replay(state, moment, chunk, outcomes, settled_before=settled_before, owe=_nothing_owed)
 
 
 def _nothing_owed(seq: int, status: object, error: BaseException) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from perdure.errors import PerdureError, StorageError
 from perdure.fs import Fs
-from perdure.journal import BINARY, Framing
+from perdure.journal import BINARY, Framing, SegmentHeader
 from perdure.records import Chain
 from perdure.repair._salvage import Run, runs_in
 from perdure.repair._survey import SegmentFile, SnapshotFile, Survey
@@ -214,8 +214,20 @@ class _Doctor:
         if file.problem is None and file.error is None:
             return []
         if file.number not in self._runs:
-            self._runs[file.number] = runs_in(self._fs, self._framing, file.path, file.end, self._chain)
+            self._runs[file.number] = runs_in(
+                self._fs, self._framing, file.path, file.end, self._chain, self._salt_of(file)
+            )
         return self._runs[file.number]
+
+    def _salt_of(self, file: SegmentFile) -> int:
+        """Of a segment whose header may be damaged: its number is in its name, and the log is that of the others."""
+        if file.segment is not None:
+            return file.segment.header.salt
+        logs = [other.segment.header.log_id for other in self._survey.segments if other.segment is not None]
+        logs += [
+            snapshot.snapshot.header.log_id for snapshot in self._survey.snapshots if snapshot.snapshot is not None
+        ]
+        return SegmentHeader(file.number, 0, 0, logs[0] if logs else bytes(16)).salt
 
     # ---- what can be done
 
@@ -265,7 +277,9 @@ class _Doctor:
             file = before[-1]
             assert file.segment is not None
             code = b"" if file.segment.chain is None else file.segment.chain.value
-            run = Run(file.path, file.segment.first_offset, file.base_seq - 1, seq, file.last_seq, code)
+            run = Run(
+                file.path, file.segment.first_offset, file.base_seq - 1, seq, file.last_seq, code, self._salt_of(file)
+            )
             return run, min(run.last, border)
         for file in reversed(self._survey.segments):
             if file.number in self._unusable and file.error is None:

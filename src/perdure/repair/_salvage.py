@@ -30,10 +30,12 @@ class Run(NamedTuple):
     first: int
     last: int
     code: bytes
+    salt: int
 
 
-def runs_in(fs: Fs, framing: Framing, path: str, start: int, chain: Chain | None) -> list[Run]:
-    """The stretches of good records in a file from ``start`` on, by their order in the file."""
+def runs_in(fs: Fs, framing: Framing, path: str, start: int, chain: Chain | None, salt: int) -> list[Run]:
+    """The stretches of good records in a file from ``start`` on, by their order in the file. ``salt``: of its
+    segment."""
     data = fs.read_all(path)
     found: list[Run] = []
     offset = start
@@ -44,9 +46,9 @@ def runs_in(fs: Fs, framing: Framing, path: str, start: int, chain: Chain | None
         seq = int.from_bytes(data[offset + _SEQ_AT : offset + _SEQ_AT + 8], "little")
         before = seq if data[offset + _KIND_AT] >= MARKS else seq - 1
         code = data[max(0, offset - MAC_BYTES) : offset] if chain is not None else b""
-        scanned = framing.scan(data, offset, before, chain=_at(chain, code))
+        scanned = framing.scan(data, offset, before, chain=_at(chain, code), salt=salt)
         if scanned.entries:
-            found.append(Run(path, offset, before, scanned.entries[0].seq, scanned.seq, code))
+            found.append(Run(path, offset, before, scanned.entries[0].seq, scanned.seq, code, salt))
         # What a good record holds is skipped: its payload may well contain the bytes of another record.
         offset = scanned.end if scanned.end > offset else offset + 1
 
@@ -54,7 +56,7 @@ def runs_in(fs: Fs, framing: Framing, path: str, start: int, chain: Chain | None
 def entries_in(fs: Fs, framing: Framing, run: Run, after: int, last: int, chain: Chain | None) -> Iterator[Entry]:
     """Those with ``after < seq <= last``."""
     data = fs.read_all(run.path)
-    scanned = framing.scan(data, run.offset, run.before, chain=_at(chain, run.code))
+    scanned = framing.scan(data, run.offset, run.before, chain=_at(chain, run.code), salt=run.salt)
     return (entry for entry in scanned.entries if after < entry.seq <= last)
 
 
@@ -92,10 +94,12 @@ def _chunks(framing: Framing, header: SegmentHeader, entries: Iterable[Entry], c
             client=entry.client,
             counter=entry.counter,
             chain=chain,
+            salt=header.salt,
+            more=entry.more,
         )
         seq, at_ns = entry.seq, entry.at_ns
         if len(buffer) >= _CHUNK_BYTES:
             yield bytes(buffer)
             buffer.clear()
-    buffer += framing.encode(seq, at_ns, SEAL, b"", seq, chain=chain)
+    buffer += framing.encode(seq, at_ns, SEAL, b"", seq, chain=chain, salt=header.salt)
     yield bytes(buffer)

@@ -252,7 +252,7 @@ def _conclude_from_followers(segments: list[SegmentFile], fs: Fs, framing: Frami
             tail = fs.read_range(fd, max(0, file.size_bytes - size_bytes), size_bytes)
         finally:
             fs.close(fd)
-        file.sealed = framing.scan(tail, 0, file.last_seq).sealed
+        file.sealed = framing.scan(tail, 0, file.last_seq, salt=file.segment.header.salt).sealed
 
 
 def _checked(found: Survey) -> Survey:

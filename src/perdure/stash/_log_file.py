@@ -18,6 +18,7 @@ from perdure.journal import (
     Durability,
     FileJournal,
     Segment,
+    SegmentHeader,
     damaged,
     read_records,
     segment_name,
@@ -147,7 +148,8 @@ class LogFile:
             data = self._fs.read_range(self._fd(place.number), place.offset, place.size)
         except OSError as error:
             raise StorageError(f"the log cannot be read: {error.strerror}", path=path, offset=place.offset) from error
-        scanned = records.scan(data, 0, place.seq - 1)
+        salt = SegmentHeader(place.number, 0, 0, self._journal.log_id).salt
+        scanned = records.scan(data, 0, place.seq - 1, salt=salt)
         if scanned.problem is not None or len(scanned.entries) != 1:
             raise damaged(path, place.offset, place.seq, scanned.problem or "the record is incomplete")
         return scanned.entries[0].payload

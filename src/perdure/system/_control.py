@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -66,12 +65,12 @@ class Control:
             CorruptError: some of them are damaged.
             CodecError: one holds something that is not allowed or no longer exists.
         """
-        engine, state = self._system.engine, self._system.state
-        last_seq = engine.seq if before is None else min(engine.seq, before - 1)
+        state = self._system.state
+        applied_seq, owed = self._position()
         # Outcomes may stand behind `before`; they are read, too.
-        entries = engine.journal.read(after)  # type: ignore[attr-defined]
-        for entry, outcome in with_outcome(entries, self._owed()):
-            if entry.seq > last_seq:
+        entries = (entry for entry in self._system.engine.journal.read(after) if entry.seq <= applied_seq)
+        for entry, outcome in with_outcome(entries, owed):
+            if before is not None and entry.seq >= before:
                 return
             yield command_of(state, entry, outcome)
 
@@ -85,8 +84,9 @@ class Control:
             UsageError: that seq is still to come.
         """
         engine, state = self._system.engine, self._system.state.sibling()
-        journal, snapshots = engine.journal, engine.snapshots  # type: ignore[attr-defined]
-        seq = state_at(state, journal, snapshots, when, self._owed())
+        journal, snapshots = engine.journal, engine.snapshots
+        last_seq, owed = self._position()
+        seq = state_at(state, journal, snapshots, when, last_seq=last_seq, owed=owed)
         frozen = Frozen(seq, self.path, journal, snapshots)
         return make_proxy(System(frozen, state, path=self.path, report=RecoveryReport(snapshot_seq=seq)))
 
@@ -126,14 +126,15 @@ class Control:
             raise ReadOnlyError(f"this was opened for reading: {why}", path=self.path)
         return machine
 
-    def _owed(self) -> dict[int, Outcome]:
+    def _position(self) -> tuple[int, dict[int, Outcome]]:
+        """The last entry that is applied, and the outcomes that are not in the journal yet, at one moment."""
         machine = self._system.machine
         if machine is None:
-            return {}
-        with contextlib.ExitStack() as stack:
-            if not machine.is_inside() and not machine.is_querying():
-                stack.enter_context(machine.paused())
-            return outcomes_in(machine.owed)
+            return self._system.engine.seq, {}
+        if machine.is_inside() or machine.is_querying():
+            return machine.seq, outcomes_in(machine.owed)
+        with machine.paused():
+            return machine.seq, outcomes_in(machine.owed)
 
 
 def control(proxy: object) -> Control:

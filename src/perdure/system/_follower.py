@@ -64,7 +64,7 @@ class Follower:
         place = self._place
         for attempt in range(10):
             try:
-                snapshot, _ = load_snapshot(self._state, self.snapshots, place.fs, self.path, set_aside=False)
+                snapshot, _ = load_snapshot(self._state, self.snapshots, self.path)
                 if snapshot is None:
                     raise MissingError(
                         "there is no snapshot to begin with", path=self.path, hint="has it been created?"
@@ -93,7 +93,7 @@ class Follower:
                 entries = self._follower.poll()
             if entries:
                 outcomes = outcomes_in([*entries, *self._follower.pending])
-                replay(self._state, self.moment, entries, outcomes, last_ns=1 << 63, owe=_nothing_owed)
+                replay(self._state, self.moment, entries, outcomes, settled_before=1 << 63, owe=_nothing_owed)
                 self.seq = entries[-1].seq
             return self.seq
 

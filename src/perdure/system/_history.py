@@ -9,7 +9,7 @@ from typing import Any
 from perdure.clock import Moment, from_ns, to_ns
 from perdure.errors import MissingError, UsageError
 from perdure.journal import Journal
-from perdure.machine import Outcome, collector_off, outcomes_in, read_outcome, replay
+from perdure.machine import Outcome, collector_off, read_outcome, replay
 from perdure.records import COMMAND, OUTCOME, Entry
 from perdure.snapshots import Snapshot, SnapshotStore
 from perdure.system._command import Command, decode_command
@@ -28,15 +28,19 @@ def with_outcome(entries: Iterable[Entry], owed: dict[int, Outcome]) -> Iterator
     """Each command with what became of it. An outcome stands behind the entries that were appended with its command."""
     waiting: list[Entry] = []
     outcomes = dict(owed)
+    begins = True  # Whether the entry is the first of its append.
+    later = False
     for entry in entries:
+        later = later or begins
         if entry.kind == OUTCOME:
             outcome = read_outcome(entry)
             outcomes[outcome.seq] = outcome
         elif entry.kind == COMMAND:
-            if waiting and entry.at_ns > waiting[0].at_ns:
+            if later:
                 yield from ((held, outcomes.pop(held.seq, None)) for held in waiting)
-                waiting = []
+                waiting, later = [], False
             waiting.append(entry)
+        begins = not entry.more
     yield from ((held, outcomes.pop(held.seq, None)) for held in waiting)
 
 
@@ -45,33 +49,34 @@ def state_at(
     journal: Journal,
     snapshots: SnapshotStore,
     when: int | datetime.datetime,
+    *,
+    last_seq: int,
     owed: dict[int, Outcome],
 ) -> int:
     """Fills ``blank`` with the state as it was after a seq, or at a time; returns the seq.
+
+    ``last_seq``: of the last entry that is applied, and ``owed``: outcomes that were not written at that moment.
 
     Raises:
         MissingError: what it takes was pruned.
         UsageError: that seq is still to come.
     """
     until_ns = to_ns(when) if isinstance(when, datetime.datetime) else None
-    if until_ns is None and isinstance(when, int) and not 0 <= when <= journal.last_seq:
-        raise UsageError(f"the journal is at seq {journal.last_seq}", seq=when)
+    if until_ns is None and isinstance(when, int) and not 0 <= when <= last_seq:
+        raise UsageError(f"the last command has seq {last_seq}", seq=when)
     base = _snapshot_for(snapshots, when, until_ns)
     with collector_off():
         value, _ = snapshots.load(base, blank.read)
     blank.take_over(value)
     entries: list[Entry] = []
-    later: list[Entry] = []
-    for entry in journal.read(base.seq):
-        wanted = entry.at_ns <= until_ns if until_ns is not None else entry.seq <= when  # type: ignore[operator]
-        if wanted and not later:
-            entries.append(entry)
-        elif entry.kind == OUTCOME or (entries and entry.at_ns <= entries[-1].at_ns):
-            later.append(entry)
-        else:
+    outcomes = dict(owed)
+    for entry, outcome in with_outcome((entry for entry in journal.read(base.seq) if entry.seq <= last_seq), owed):
+        if entry.at_ns > until_ns if until_ns is not None else entry.seq > when:  # type: ignore[operator]
             break
-    outcomes = {**owed, **outcomes_in(entries), **outcomes_in(later)}
-    replay(blank, Moment(journal.log_id), entries, outcomes, last_ns=1 << 63, owe=_nothing_owed)
+        entries.append(entry)
+        if outcome is not None:
+            outcomes[entry.seq] = outcome
+    replay(blank, Moment(journal.log_id), entries, outcomes, settled_before=1 << 63, owe=_nothing_owed)
     return entries[-1].seq if entries else base.seq
 
 

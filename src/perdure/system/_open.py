@@ -66,7 +66,8 @@ class OpenOptions(TypedDict, total=False):
     fs: Fs | None
 
 
-# What comes back is typed as the object: of a class, what it makes; of a factory, what it returns; of an instance, that.
+# What comes back is typed as the object: of a class, what it makes; of a factory, what it returns; of an instance,
+# that.
 @overload
 def open(target: type[T], where: Where = None, **options: Unpack[OpenOptions]) -> T: ...
 @overload

@@ -19,6 +19,10 @@ class Engine(Protocol):
 
     lock: Any
     moment: Moment
+    snapshots: Any
+
+    @property
+    def journal(self) -> Any: ...
 
     @property
     def seq(self) -> int: ...

@@ -119,14 +119,11 @@ class ObjectState:
 
     def take_over(self, value: Any) -> None:
         """See ``State.take_over``. A root with a ``__dict__`` stays the same object, as proxies share it."""
-        if self.root is None or not hasattr(self.root, "__dict__") or type(value) is not type(self.root):
+        root = self.root
+        if value is root:
+            return
+        if root is None or type(value) is not type(root) or not _refill(root, value):
             self.root = value
-            return
-        if value is self.root:
-            return
-        attributes = self.root.__dict__
-        attributes.clear()
-        attributes.update(value.__dict__)
 
     def digest(self, value: Any = None) -> bytes:
         """See ``State.digest``."""
@@ -189,5 +186,45 @@ def _is_method(cls: type, name: str) -> bool:
 
 
 def _slots(root: Any) -> dict[str, Any]:
-    names = [name for base in type(root).__mro__ for name in getattr(base, "__slots__", ()) if name != "__dict__"]
-    return {name: getattr(root, name) for name in names if hasattr(root, name)}
+    return {name: getattr(root, name) for name in _slot_names(type(root)) if hasattr(root, name)}
+
+
+def _slot_names(cls: type) -> list[str]:
+    found = []
+    for base in cls.__mro__:
+        names = base.__dict__.get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in ("__dict__", "__weakref__"):
+                hidden = name.startswith("__") and not name.endswith("__")
+                found.append(f"_{base.__name__.lstrip('_')}{name}" if hidden else name)
+    return found
+
+
+def _refill(root: Any, value: Any) -> bool:
+    """Gives ``root`` the content of another instance of its class; ``False`` where that cannot be done in place."""
+    if isinstance(root, dict):
+        dict.clear(root)
+        dict.update(root, value)
+    elif isinstance(root, list):
+        list.__setitem__(root, slice(None), value)
+    elif isinstance(root, set):
+        set.clear(root)
+        set.update(root, value)
+    elif isinstance(root, deque):
+        deque.clear(root)
+        deque.extend(root, value)
+    elif not all(base.__flags__ & _HEAP_TYPE or base is object for base in type(root).__mro__):
+        return False
+    for name in _slot_names(type(root)):
+        if hasattr(value, name):
+            object.__setattr__(root, name, getattr(value, name))
+        elif hasattr(root, name):
+            object.__delattr__(root, name)
+    attributes = getattr(root, "__dict__", None)
+    if attributes is not None:
+        attributes.clear()
+        attributes.update(value.__dict__)
+    return True
+
+
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement.

@@ -20,6 +20,8 @@ together again in every way that a file system may leave after a power cut: your
 
     report = crashsim.explore(workload, check)
     assert not report.failures, report
+
+``explore_system`` says the same of a class and a list of commands in one call.
 """
 
 from perdure.testing.crashsim._events import Event, Log
@@ -28,6 +30,7 @@ from perdure.testing.crashsim._models import MODELS
 from perdure.testing.crashsim._record import RecordingFs
 from perdure.testing.crashsim._report import Failure, ModelReport, Report
 from perdure.testing.crashsim._strace import record_program, strace_is_there
+from perdure.testing.crashsim._system import explore_system
 from perdure.testing.crashsim._trees import read_tree, write_tree
 
 __all__ = [
@@ -41,6 +44,7 @@ __all__ = [
     "Report",
     "Workload",
     "explore",
+    "explore_system",
     "read_tree",
     "record",
     "record_program",

@@ -1,0 +1,439 @@
+"""Journal and memory in step: how a command is ordered, written, applied and answered.
+
+The life of a command: its payload was encoded by the caller. Under the *order lock* it gets its place in the journal,
+is made durable in the mode promised, and is applied under the *state lock*, in order. Memory is therefore never ahead
+of the disk. Queries take the state lock only and never wait for a sync.
+
+With durability "always" commands that arrive during a sync share the next one (group commit, without a delay): whoever
+gets the order lock leads, takes all that are waiting, writes and syncs them at once and applies them on behalf of their
+callers, each in its own ``contextvars`` context. The next batch is not written while this one is applied: that is
+memory work of microseconds, and so the outcomes of a batch always stand in the journal before the next command.
+
+Locks are only taken by ``with``: between an ``acquire()`` and the ``try`` behind it an interrupt could slip in and
+leave the lock held for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+from perdure.clock import Moment, running
+from perdure.errors import PerdureError, RecordTooLargeError, StorageError, UsageError, WriteError
+from perdure.journal import Draft, Durability, Journal
+from perdure.machine._keeper import Keeper
+from perdure.machine._outcomes import Status, outcome_draft
+from perdure.machine._replay import INTERRUPTING
+from perdure.machine._state import Companion, Pending, State, Verdict
+from perdure.records import COMMAND, NO_CLIENT, Entry
+
+_log = logging.getLogger("perdure")
+_BATCH_COUNT_MAX = 10_000
+_WAIT_S = 0.5  # A waiting caller looks for itself this often, whatever became of the leader.
+_UNLOCKED: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+
+
+class Refusing:
+    """A lock that cannot be had: entering it raises."""
+
+    def __init__(self, error: PerdureError) -> None:
+        self.error = error
+
+    def __enter__(self) -> None:
+        raise copy.copy(self.error)
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+    acquire = __enter__
+
+    def release(self) -> None:
+        return
+
+
+class Commands:
+    """The part of a machine that handles commands. Any thread may call ``handle``."""
+
+    _keeper: Keeper
+
+    def __init__(self, state: State, journal: Journal, *, durability: Durability, path: str | None) -> None:
+        self.state = state
+        self.journal = journal
+        self.durability: Durability = durability
+        self.path = path
+        self.companion: Companion | None = None
+        self.moment = Moment(journal.log_id)
+        self.lock: Any
+        """What a query holds. Once the machine is closed, entering it raises."""
+        self.owed: list[Draft] = []
+        """Outcomes that are not in the journal yet."""
+        self._run = state.run
+        self._new_locks()
+        self._queue: deque[Pending] = deque()
+        self._grouped = durability == "always"
+        self._led = False  # Whether somebody leads; wrong for a moment, it costs a wait and nothing else.
+        self._applied_seq = journal.last_seq
+        self._unapplied = False
+        self._broken: str | None = None
+        self._verdict: Verdict = "keep"
+        self._flush_at_once = False
+        self._deferred: BaseException | None = None
+        self._close_wanted = False
+        self._subscribers: list[Callable[[Entry, BaseException | None], None]] = []
+
+    def _new_locks(self) -> None:
+        self._order = threading.RLock()
+        self._state_lock = threading.RLock()
+        self.lock = self._state_lock
+
+    def is_inside(self) -> bool:
+        """Whether this thread is executing a command of this machine."""
+        return running.moment is self.moment
+
+    def is_querying(self) -> bool:
+        """Whether this thread is executing a query, or a command, of this machine."""
+        return self._state_lock._is_owned()  # type: ignore[attr-defined,no-any-return]
+
+    def _is_committing(self) -> bool:
+        """Whether this thread is in the middle of a commit: then a signal handler is asking."""
+        return self._order._is_owned()  # type: ignore[attr-defined,no-any-return]
+
+    # ---- one command
+
+    def handle(
+        self, payload: bytes, call: Any = None, *, client: bytes = NO_CLIENT, counter: int = 0, exclusive: bool = True
+    ) -> Any:
+        """Journals a command, runs it, and returns its result or raises its exception.
+
+        ``call``: what ``state.decode(payload)`` would give, if the caller knows. ``exclusive``: whether queries wait.
+
+        Raises:
+            WriteError: outcome "not-written": nothing happened; carry on or retry. Outcome "unknown": the command was
+                not applied here, opening again decides about it, and this machine takes no further commands.
+            RecordTooLargeError: nothing happened; carry on.
+            UsageError: it was called from within a query, or by a signal handler in the middle of a command.
+            ClosedError: the machine was closed.
+        """
+        if call is None:
+            call = self.state.decode(payload)
+        if self._state_lock._is_owned() or self._order._is_owned():  # type: ignore[attr-defined]
+            raise self._misplaced()
+        pending = Pending(COMMAND, payload, client, counter, call=call)
+        if self._grouped:
+            self._submit(pending, exclusive)
+        else:
+            with self._order:
+                if exclusive and not self.owed and self.companion is None:
+                    self._commit_alone(pending)
+                else:
+                    self._commit([pending], pending, exclusive)
+        if self._close_wanted:
+            self.close()
+        if pending.error is not None:
+            raise pending.error
+        return pending.result
+
+    def close(self, *, snapshot: bool | None = None) -> None:
+        raise NotImplementedError
+
+    def _misplaced(self) -> UsageError:
+        if self._state_lock._is_owned():  # type: ignore[attr-defined]
+            return UsageError(
+                "a command was called from within a query",
+                hint="a method marked @readonly must not change anything; take the mark away, or call it from outside",
+            )
+        return UsageError(
+            "a command was called from within another one that is being written",
+            hint="a signal handler or a subscriber must not call commands: have it set a flag",
+        )
+
+    # ---- group commit
+
+    def _submit(self, pending: Pending, exclusive: bool) -> None:
+        """Has a command committed, by leading or by waiting for a leader."""
+        if len(pending.payload) > self.journal.capabilities.entry_bytes_max:
+            # Here, because a batch is written wholly or not at all: the others must not suffer.
+            raise RecordTooLargeError(
+                f"an entry of {len(pending.payload)} bytes; at most {self.journal.capabilities.entry_bytes_max} go in"
+            )
+        if self._led:
+            pending.wake = threading.Lock()
+            pending.wake.acquire()
+            pending.context = copy_context()
+        self._queue.append(pending)
+        try:
+            if pending.wake is not None:
+                pending.wake.acquire(timeout=_WAIT_S)
+            while not pending.done:
+                batch: list[Pending] = []
+                with self._order:
+                    if not pending.done:
+                        if pending.taken:
+                            # Its leader is gone: an interrupt carried it off.
+                            pending.error, pending.done = _lost(), True
+                        else:
+                            self._lead(batch, pending, exclusive)
+                self._wake(batch)
+        except BaseException:
+            # An interrupt while waiting. What no leader has taken yet is withdrawn; the rest runs all the same.
+            with contextlib.suppress(ValueError):
+                self._queue.remove(pending)
+            raise
+        finally:
+            # Whoever waits first is the next to lead, unless somebody is faster.
+            with contextlib.suppress(IndexError):
+                self._wake([self._queue[0]])
+
+    @staticmethod
+    def _wake(batch: list[Pending]) -> None:
+        for pending in batch:
+            if pending.wake is not None:
+                with contextlib.suppress(RuntimeError):
+                    pending.wake.release()
+
+    def _lead(self, batch: list[Pending], own: Pending, exclusive: bool) -> None:
+        """Commits everything that waits, in ``batch``. The caller holds the order lock, and wakes them afterwards."""
+        queue = self._queue
+        try:
+            self._led = True
+            while queue and len(batch) < _BATCH_COUNT_MAX:
+                pending = queue.popleft()
+                pending.taken = True
+                batch.append(pending)
+            self._commit(batch, own, exclusive)
+        finally:
+            self._led = False
+            for pending in batch:
+                if not pending.done:
+                    pending.error, pending.done = _lost(), True
+        deferred, self._deferred = self._deferred, None
+        if deferred is not None:
+            raise deferred
+
+    # ---- the commit
+
+    def _commit(self, batch: list[Pending], own: Pending, exclusive: bool) -> None:
+        """Writes, syncs and applies commands. The caller holds the order lock. What fails is noted in each of them.
+
+        ``_unapplied`` is set before the first byte and cleared behind the last command: should anything leave in
+        between, the journal is ahead of memory, and no further command may run on it.
+        """
+        if not self._write(batch):
+            return
+        for pending in batch:
+            self._apply(pending, own is pending, exclusive)
+        self._applied_seq = self.journal.last_seq
+        self._unapplied = False
+        if self._flush_at_once:
+            self._flush_interrupted()
+        if not self._keeper.awake:
+            self._keeper.wake()
+
+    def _write(self, batch: list[Pending]) -> bool:
+        """Whether the commands are in the journal, as durably as promised. If not, each of them knows why."""
+        refused: PerdureError | None = None
+        if self._unapplied or self._broken:
+            refused = self._refusal()
+        else:
+            self._unapplied = True
+            try:
+                self.journal.append([*self.owed, *batch] if self.owed else batch)
+                self.owed.clear()
+                if self._grouped:
+                    self.journal.sync()
+            except PerdureError as error:
+                refused = error
+                if not isinstance(error, WriteError):
+                    self._unapplied = False
+                elif error.outcome == "not-written":
+                    self._unapplied = False
+                    error.hint = error.hint or _RETRY_HINT
+        if refused is not None:
+            for pending in batch:
+                pending.error, pending.done = copy.copy(refused), True
+        return refused is None
+
+    def _commit_alone(self, pending: Pending) -> None:
+        """``_commit`` of one command with nothing owed and nobody to accompany it, written out: the usual case."""
+        if self._unapplied or self._broken:
+            raise self._refusal()
+        self._unapplied = True
+        try:
+            self.journal.append((pending,))
+        except PerdureError as error:
+            if not isinstance(error, WriteError) or error.outcome == "not-written":
+                self._unapplied = False
+                error.hint = error.hint or _RETRY_HINT
+            raise
+        moment = self.moment
+        moment.seq = pending.seq
+        moment.at_ns = pending.at_ns
+        moment.utc_offset_min = pending.utc_offset_min
+        moment.drawn = None
+        before = running.moment
+        with self._state_lock:
+            try:
+                running.moment = moment
+                pending.result = self._run(pending.call)
+            except BaseException as error:
+                running.moment = before
+                self._note_error(pending, error, own=True)
+            finally:
+                running.moment = before
+        if self._subscribers:
+            self._tell(pending)
+        self._applied_seq = pending.seq
+        self._unapplied = False
+        if self._flush_at_once:
+            self._flush_interrupted()
+        if not self._keeper.awake:
+            self._keeper.wake()
+
+    def _apply(self, pending: Pending, own: bool, exclusive: bool) -> None:
+        """Runs one command that stands in the journal, and notes what became of it."""
+        moment = self.moment
+        companion = self.companion
+        before = running.moment
+        # Alone in its batch an @unlocked command shuts out no query.
+        with self._state_lock if exclusive or not own else _UNLOCKED:
+            if companion is not None:
+                companion.before(pending)
+            again = True
+            while again:
+                moment.set(pending.seq, pending.at_ns, pending.utc_offset_min)
+                try:
+                    running.moment = moment
+                    if own or pending.context is None:
+                        pending.result = self._run(pending.call)
+                    else:
+                        pending.result = pending.context.run(self._run, pending.call)
+                    again = False
+                except BaseException as error:
+                    running.moment = before
+                    again = not self._note_error(pending, error, own)
+                finally:
+                    running.moment = before
+            if companion is not None:
+                self._accompany(companion, pending)
+        pending.done = True
+        if self._subscribers:
+            self._tell(pending)
+
+    def _accompany(self, companion: Companion, pending: Pending) -> None:
+        """Keeps the second copy in step. What it finds wrong is told to the caller; the command has happened."""
+        if pending.error is None or self._verdict == "keep":
+            before = running.moment
+            try:
+                running.moment = self.moment
+                self.moment.set(pending.seq, pending.at_ns, pending.utc_offset_min)
+                companion.after(pending)
+            except PerdureError as error:
+                pending.error = error
+            finally:
+                running.moment = before
+
+    # ---- what a raising command leaves
+
+    def _note_error(self, pending: Pending, error: BaseException, own: bool) -> bool:
+        """Deals with what a command raised; ``False`` if the command is to be run again."""
+        if isinstance(error, Exception) and not isinstance(error, INTERRUPTING):
+            pending.error = error
+            verdict = self._verdict = self.state.verdict(pending.call, error)
+            if verdict == "restore":
+                self._roll_back(pending.seq)
+            self._owe(pending.seq, "raised" if verdict == "keep" else "aborted", error)
+            return True
+        self._verdict = "restore"
+        self._roll_back(pending.seq)
+        if isinstance(error, KeyboardInterrupt) and not own:
+            # It was meant for this thread, which is only working for another: that one's command is run again.
+            self._deferred = error
+            return False
+        pending.error = error
+        self._owe(pending.seq, "interrupted", error)
+        self._flush_at_once = True
+        return True
+
+    def _roll_back(self, seq: int) -> None:
+        """Brings the state back to where it was before the command ``seq``."""
+        raise NotImplementedError
+
+    def _owe(self, seq: int, status: Status, error: BaseException) -> None:
+        """Outcomes are written in front of the next commands, or when the journal is idle: before anything later."""
+        self.owed.append(outcome_draft(seq, status, error))
+
+    def _flush_owed(self) -> None:
+        if self.owed:
+            self.journal.append(self.owed)
+            self.owed.clear()
+            self._applied_seq = self.journal.last_seq
+
+    def _flush_interrupted(self) -> None:
+        """Makes durable that a command was interrupted, before its caller knows: a replay would run it to its end."""
+        self._flush_at_once = False
+        try:
+            self._flush_owed()
+            self.journal.sync()
+        except PerdureError as error:
+            # All of the batch has happened and is durable; only this is not. So nothing may be built on it.
+            self._broken = f"the outcome of an interrupted command could not be written: {error.message}"
+
+    def _break(self, why: str) -> None:
+        """Memory is not what the journal says: queries must not be answered from it either."""
+        self._broken = why
+        self.lock = Refusing(
+            StorageError(
+                f"the state in memory cannot be trusted: {why}", path=self.path, hint="close it and open again"
+            )
+        )
+
+    def _refusal(self) -> PerdureError:
+        if isinstance(self.lock, Refusing):
+            return copy.copy(self.lock.error)
+        why = self.journal.failure or self._broken or "a command was interrupted between the journal and memory"
+        return WriteError(
+            f"no further commands are taken: {why}",
+            path=self.path,
+            hint="close it and open it again; nothing that was acknowledged is lost",
+        )
+
+    # ---- listeners
+
+    def subscribe(self, subscriber: Callable[[Entry, BaseException | None], None]) -> Callable[[], None]:
+        """Has each command told after it was applied, in order, never at replay. Returns a function that ends it.
+
+        The subscriber runs while the order lock is held: it must be quick and must not call commands.
+        """
+        self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    def _tell(self, pending: Pending) -> None:
+        entry = pending.entry()
+        for subscriber in list(self._subscribers):
+            try:
+                subscriber(entry, pending.error)
+            except Exception:
+                # The command has happened; a listener's mistake must not look like the command's.
+                _log.exception("a subscriber raised at seq %d", entry.seq)
+
+
+_RETRY_HINT = "nothing happened: make room, or mend what the disk says, and call it again"
+
+
+def _lost() -> WriteError:
+    return WriteError(
+        "the thread that committed this command was interrupted",
+        outcome="unknown",
+        hint="close it and open it again: recovery decides whether the command is there",
+    )
