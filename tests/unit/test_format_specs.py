@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import struct
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -138,6 +139,15 @@ def test_kinds_and_flags_are_those_of_the_code() -> None:
         assert re.search(rf"^\| {getattr(records, name):#04x} \| {name.lower()} \|", text, re.MULTILINE), name
     assert records.FLAG_MAC == 1
     assert records.FLAG_CLIENT == 2
+    assert records.FLAG_MORE == 4
+
+
+def test_the_checksum_begins_with_the_salt_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = example_journal(tmp_path, monkeypatch)
+    first = int.from_bytes(data[12:16], "little")
+    end = data.find(records.MAGIC, first + 1)
+    salt = zlib.crc32(LOG_ID + (1).to_bytes(4, "little"))
+    assert int.from_bytes(data[first + 4 : first + 8], "little") == zlib.crc32(data[first + 8 : end], salt)
 
 
 def test_the_codes_are_computed_as_the_page_says() -> None:
