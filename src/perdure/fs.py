@@ -109,8 +109,9 @@ class Fs:
     def create(self, path: str) -> int:
         """A new file for appending, mode 0600 whatever the umask; ``FileExistsError`` for anything already there."""
         fd = self.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW, FILE_MODE)
-        if stat.S_IMODE(os.fstat(fd).st_mode) != FILE_MODE:
-            os.fchmod(fd, FILE_MODE)
+        with closing_on_error(self, fd):
+            if stat.S_IMODE(os.fstat(fd).st_mode) != FILE_MODE:
+                os.fchmod(fd, FILE_MODE)
         return fd
 
     def open_for_reading(self, path: str) -> int:
@@ -330,7 +331,7 @@ def _locked(path: str) -> LockedError:
         hint = "use the object that has it open, or close that first"
     else:
         who = f"process {holder} has it open" if holder else "another process has it open"
-        hint = 'open it with mode="r" to read beside the writer, or with shared=True in all processes'
+        hint = 'open it with mode="r" to read beside the writer'
     return LockedError(f"{who} for writing", path=path, hint=hint)
 
 

@@ -126,7 +126,7 @@ def _snapshot_unsynced(patch: pytest.MonkeyPatch) -> None:
 
 
 def _checksum_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("perdure.records.crc32", lambda data: 0)
+    patch.setattr("perdure.records.crc32", lambda data, salt: 0)
 
 
 MISTAKES = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -112,9 +112,6 @@ class Journal(Protocol):
     def close(self) -> None:
         """Makes everything durable and lets go. Idempotent. Raises ``WriteError`` like ``sync``, after letting go."""
         ...
-
-
-Subscriber = Callable[[Entry], None]
 
 
 def start_of_last_append(entries: Sequence[Entry]) -> int:

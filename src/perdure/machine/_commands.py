@@ -28,7 +28,7 @@ from perdure.clock import Moment, running
 from perdure.errors import PerdureError, RecordTooLargeError, StorageError, UsageError, WriteError
 from perdure.journal import Draft, Durability, Journal
 from perdure.machine._keeper import Keeper
-from perdure.machine._outcomes import Status, outcome_draft
+from perdure.machine._outcomes import Outcome, Status, outcome_draft, outcomes_in
 from perdure.machine._replay import INTERRUPTING
 from perdure.machine._state import Companion, Pending, State, Verdict
 from perdure.records import COMMAND, NO_CLIENT, Entry
@@ -37,6 +37,9 @@ _log = logging.getLogger("perdure")
 _BATCH_COUNT_MAX = 10_000
 _WAIT_S = 0.5  # A waiting caller looks for itself this often, whatever became of the leader.
 _UNLOCKED: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+
+
+Subscriber = Callable[[Entry, Outcome | None], None]
 
 
 class Refusing:
@@ -85,7 +88,7 @@ class Commands:
         self._flush_at_once = False
         self._deferred: BaseException | None = None
         self._close_wanted = False
-        self._subscribers: list[Callable[[Entry, BaseException | None], None]] = []
+        self._subscribers: list[Subscriber] = []
 
     def _new_locks(self) -> None:
         self._order = threading.RLock()
@@ -405,7 +408,7 @@ class Commands:
 
     # ---- listeners
 
-    def subscribe(self, subscriber: Callable[[Entry, BaseException | None], None]) -> Callable[[], None]:
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Has each command told after it was applied, in order, never at replay. Returns a function that ends it.
 
         The subscriber runs while the order lock is held: it must be quick and must not call commands.
@@ -420,9 +423,11 @@ class Commands:
 
     def _tell(self, pending: Pending) -> None:
         entry = pending.entry()
+        # What it left was owed a moment ago, and is not written before the next command.
+        outcome = outcomes_in(self.owed).get(pending.seq) if pending.error is not None else None
         for subscriber in list(self._subscribers):
             try:
-                subscriber(entry, pending.error)
+                subscriber(entry, outcome)
             except Exception:
                 # The command has happened; a listener's mistake must not look like the command's.
                 _log.exception("a subscriber raised at seq %d", entry.seq)

@@ -64,7 +64,7 @@ class Machine(Commands):
         self._automatic_snapshots = automatic_snapshots
         self._snapshot_at_bytes = 0
         self._forks = forks and can_fork() and snapshots.survives_fork
-        self._closed = False
+        self._closed = self._closing = False
         self._plan_next_snapshot()
         self._keeper = Keeper(self, sync_each_second=durability == "everysec", snapshot_interval_s=snapshot_interval_s)
         close_in_forked_children(self)
@@ -92,8 +92,13 @@ class Machine(Commands):
 
     @property
     def unsaved(self) -> bool:
-        """Whether opening again would have something to replay."""
-        return self._newest is None or self._applied_seq > self._newest.seq
+        """Whether opening again would have something to replay, or would find the names of yesterday's code."""
+        newest = self._newest
+        return (
+            newest is None
+            or self._applied_seq > newest.seq
+            or dict(newest.header.description) != dict(self.state.description)
+        )
 
     @property
     def unsynced(self) -> bool:
@@ -270,7 +275,7 @@ class Machine(Commands):
 
         Raises what the snapshot or the last sync raised; everything is let go of all the same.
         """
-        if self._closed:
+        if self._closed or self._closing:
             return
         if self._is_committing() or self.is_inside():
             # A signal handler, in the middle of a command of this very thread: it is done when that one has ended.
@@ -278,6 +283,7 @@ class Machine(Commands):
             return
         self._check_place("closing")
         self._close_wanted = False
+        self._closing = True  # A signal handler may ask again, in the middle of this.
         wanted = self._automatic_snapshots if snapshot is None else snapshot
         try:
             self._keeper.stop()
@@ -306,7 +312,7 @@ class Machine(Commands):
             UsageError(
                 "this process was forked from the one that opened it",
                 path=self.path,
-                hint="open it after the fork, in one process; or with shared=True in all of them",
+                hint="open it after the fork, in one process only",
             )
         )
 

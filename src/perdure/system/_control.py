@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from perdure.errors import ReadOnlyError, UsageError
+from perdure.errors import MissingError, ReadOnlyError, UsageError
 from perdure.machine import Machine, Outcome, RecoveryReport, outcomes_in
 from perdure.records import Entry
 from perdure.system._command import Command
@@ -69,10 +69,14 @@ class Control:
         applied_seq, owed = self._position()
         # Outcomes may stand behind `before`; they are read, too.
         entries = (entry for entry in self._system.engine.journal.read(after) if entry.seq <= applied_seq)
-        for entry, outcome in with_outcome(entries, owed):
-            if before is not None and entry.seq >= before:
-                return
-            yield command_of(state, entry, outcome)
+        try:
+            for entry, outcome in with_outcome(entries, owed):
+                if before is not None and entry.seq >= before:
+                    return
+                yield command_of(state, entry, outcome)
+        except MissingError as error:
+            error.hint = "older commands are pruned once two snapshots contain them; keep_history=True keeps them all"
+            raise
 
     def at(self, when: int | datetime.datetime) -> Any:
         """A read-only copy of the system as it was after a seq, or at a time (a naive one is local).
@@ -98,8 +102,7 @@ class Control:
         """
         state = self._system.state
 
-        def told(entry: Entry, error: BaseException | None) -> None:
-            outcome = None if error is None else Outcome(entry.seq, "raised", type(error).__qualname__)
+        def told(entry: Entry, outcome: Outcome | None) -> None:
             subscriber(command_of(state, entry, outcome))
 
         return self._machine("a follower has no commands of its own").subscribe(told)

@@ -61,7 +61,8 @@ def state_at(
         MissingError: what it takes was pruned.
         UsageError: that seq is still to come.
     """
-    until_ns = to_ns(when) if isinstance(when, datetime.datetime) else None
+    # A datetime counts microseconds; all of the last one belongs to it.
+    until_ns = to_ns(when) + 999 if isinstance(when, datetime.datetime) else None
     if until_ns is None and isinstance(when, int) and not 0 <= when <= last_seq:
         raise UsageError(f"the last command has seq {last_seq}", seq=when)
     base = _snapshot_for(snapshots, when, until_ns)

@@ -147,7 +147,7 @@ def open(
                 f"{', '.join(report.changed_methods)}: the code has changed since commands were journaled that were "
                 f"replayed just now ({directory}); perdure verify tells whether the outcome is the same",
                 ChangedCodeWarning,
-                stacklevel=3,
+                stacklevel=2,
             )
         return _proxy_for(machine, state, report, rollback=rollback, check=check)
     except BaseException:

@@ -208,6 +208,7 @@ def _source(name: str, kind: Kind, held: FunctionType, owner: type | None) -> Me
 
 def tree_of(function: FunctionType) -> ast.Module | None:
     """Return the syntax tree of the whole file that ``function`` was read from, or ``None``."""
+    linecache.checkcache(function.__code__.co_filename)  # It may have been edited and reloaded.
     lines = linecache.getlines(function.__code__.co_filename, function.__globals__)
     return _parse("".join(lines)) if lines else None
 

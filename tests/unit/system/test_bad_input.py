@@ -19,6 +19,7 @@ import pytest
 import perdure
 from perdure.errors import PerdureError
 from perdure.fs import Fs
+from perdure.journal import SegmentHeader
 from perdure.records import COMMAND, encode
 from perdure.snapshots import FileSnapshotStore, SnapshotHeader
 from perdure.testing import FaultyFs, assert_replayable
@@ -185,6 +186,11 @@ HOSTILE = [
 ]
 
 
+def segment_salt(path: Path) -> int:
+    log_id = path.read_bytes()[48:64]  # Where the format has it; the header may be authenticated.
+    return SegmentHeader(int(path.name[-8:]), 0, 0, log_id).salt
+
+
 def append_record(directory: Path, payload: bytes, seq: int) -> None:
     """A record whose checksum is right, behind the last one of the last segment, which has no seal then."""
     path = journals(directory)[-1]
@@ -193,8 +199,9 @@ def append_record(directory: Path, payload: bytes, seq: int) -> None:
     while data[at + 12] >= 0x80:  # marks and the seal
         at = data.rfind(b"\xd7PJ1", 0, at)
     end = at + 40 + int.from_bytes(data[at + 8 : at + 12], "little")
-    record = encode(seq, time.time_ns(), COMMAND, payload, seq - 1)
-    mark = encode(seq, time.time_ns(), 0x80, b"", seq)
+    salt = segment_salt(path)
+    record = encode(seq, time.time_ns(), COMMAND, payload, seq - 1, salt=salt)
+    mark = encode(seq, time.time_ns(), 0x80, b"", seq, salt=salt)
     path.write_bytes(data[:end] + record + mark)
 
 

@@ -108,7 +108,8 @@ def test_it_does_what_the_plain_one_does(cls: type) -> None:
                 wanted = outcome(lambda: getattr(plain, name)(*arguments))  # noqa: B023
                 assert outcome(lambda: getattr(kept, name)(*arguments)) == wanted  # noqa: B023
             assert kept == plain
-            assert list(kept) == list(plain)
+            # The order of a set depends on what was in it before: only its members are promised.
+            assert sorted(kept) == sorted(plain) if cls is set else list(kept) == list(plain)
             assert len(kept) == len(plain)
             assert_replayable(kept)
 
