@@ -26,7 +26,7 @@ places = st.integers(-5, 5)
 slices = st.builds(slice, st.none() | places, st.none() | places, st.none() | st.sampled_from([1, 2, -1, -2]))
 
 
-class Undo(Exception):
+class UndoError(Exception):
     """Ends a transaction."""
 
 
@@ -129,21 +129,21 @@ class DictMachine(RuleBasedStateMachine):
         if pair is None:
             return
         changes: list[Callable[[Any], Any]] = [
-            lambda l: l.append(copy.deepcopy(value)),
-            lambda l: l.extend(copy.deepcopy(more)),
-            lambda l: l.insert(place, copy.deepcopy(value)),
-            lambda l: l.pop(place),
-            lambda l: l.pop(),
-            lambda l: l.remove(value),
-            lambda l: l.__setitem__(place, copy.deepcopy(value)),
-            lambda l: l.__setitem__(part, copy.deepcopy(more)),
-            lambda l: l.__delitem__(place),
-            lambda l: l.__delitem__(part),
-            lambda l: l.sort(),
-            lambda l: l.sort(key=repr, reverse=True),
-            lambda l: l.reverse(),
-            lambda l: l.clear(),
-            lambda l: l.__iadd__(copy.deepcopy(more)),
+            lambda seq: seq.append(copy.deepcopy(value)),
+            lambda seq: seq.extend(copy.deepcopy(more)),
+            lambda seq: seq.insert(place, copy.deepcopy(value)),
+            lambda seq: seq.pop(place),
+            lambda seq: seq.pop(),
+            lambda seq: seq.remove(value),
+            lambda seq: seq.__setitem__(place, copy.deepcopy(value)),
+            lambda seq: seq.__setitem__(part, copy.deepcopy(more)),
+            lambda seq: seq.__delitem__(place),
+            lambda seq: seq.__delitem__(part),
+            lambda seq: seq.sort(),
+            lambda seq: seq.sort(key=repr, reverse=True),
+            lambda seq: seq.reverse(),
+            lambda seq: seq.clear(),
+            lambda seq: seq.__iadd__(copy.deepcopy(more)),
         ]
         self.both(data.draw(st.sampled_from(changes)), *pair)
 
@@ -225,12 +225,12 @@ class DictMachine(RuleBasedStateMachine):
                     try:
                         with self.pod.transaction():
                             self.some_changes(data)
-                            raise Undo
-                    except Undo:
+                            raise UndoError
+                    except UndoError:
                         self.model = middle
                         assert plain(self.pod) == plain(self.model)
-                raise Undo
-        except Undo:
+                raise UndoError
+        except UndoError:
             self.model = before
         assert [path for value in self.pod.values() for path in map(id, containers(value))] == held_by_us
         assert self.pod._opened.machine.seq == seq

@@ -87,7 +87,7 @@ class Held:
         """Whether there is a change of several keys, which cannot be journaled for one of them alone."""
         return any(change.key is ALL and change.payload is not None for change in self._changes)
 
-    def keys(self) -> set[Any]:
+    def changed_keys(self) -> set[Any]:
         """Of the dict, under which something was changed; ``ALL`` is in it where a change concerned several."""
         found: set[Any] = set()
         for change in self._changes:

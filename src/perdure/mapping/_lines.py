@@ -25,7 +25,7 @@ _MARKS = {name: kind for kind, name in _MARK_NAMES.items()}
 _encode = msgspec.json.Encoder().encode
 
 
-class _Header(msgspec.Struct):
+class _Header(msgspec.Struct, forbid_unknown_fields=True):
     perdure: str
     version: int
     segment: int
@@ -37,7 +37,7 @@ class _Header(msgspec.Struct):
     check: str | None = None
 
 
-class _Line(msgspec.Struct, gc=False):
+class _Line(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     seq: int
     at: str
     durable: int = 0

@@ -29,16 +29,17 @@ _GZIP = b"\x1f\x8b"
 _encode = msgspec.json.Encoder().encode
 
 
-class _Header(msgspec.Struct):
+class _Header(msgspec.Struct, forbid_unknown_fields=True):
     perdure: str
     version: int
     seq: int
     at: str
     log: str
     description: dict[str, Any] = {}
+    check: str | None = None
 
 
-class _End(msgspec.Struct):
+class _End(msgspec.Struct, forbid_unknown_fields=True):
     end: str
     lines: int | None = None
     digest: str = ""
@@ -57,6 +58,18 @@ class _Read(NamedTuple):
     size_bytes: int
 
 
+class WrongLineError(StorageError):
+    """A snapshot is damaged, or was edited wrongly. ``error`` says where; whoever opens the dict raises that.
+
+    It is no ``CorruptError``, because a machine meets such a one by setting the file aside and taking the snapshot
+    before it. That would be safe, and would throw away without a word what somebody has just edited.
+    """
+
+    def __init__(self, error: CorruptError) -> None:
+        super().__init__(error.message, path=error.path, offset=error.offset, hint=error.hint)
+        self.error = error
+
+
 class LinesSnapshotStore(FileSnapshotStore):
     """The ``SnapshotStore`` of a dict: what ``FileSnapshotStore`` is, in a layout that people can read and edit."""
 
@@ -66,15 +79,6 @@ class LinesSnapshotStore(FileSnapshotStore):
         self._gzipped = gzipped
         self._times = Times()
         self._checked: tuple[str, _Read] | None = None
-
-    def check_newest(self) -> None:
-        """Raises ``CorruptError``, with file and line, where the newest snapshot is damaged or was edited wrongly.
-
-        Falling back to the one before would be safe, and would throw away what somebody has just edited.
-        """
-        for seq in self.seqs()[:1]:
-            path = self.path_of(seq)
-            self._checked = path, self._read(path)
 
     def write(self, header: SnapshotHeader, dump: Dump, digest: Digest, prove: Callable[[Source], bytes]) -> str:
         """See ``SnapshotStore.write``."""
@@ -111,7 +115,8 @@ class LinesSnapshotStore(FileSnapshotStore):
     def snapshot_at(self, seq: int) -> Snapshot:
         """See ``FileSnapshotStore.snapshot_at``."""
         path = self.path_of(seq)
-        found = self._read(path) if self._checked is None or self._checked[0] != path else self._checked[1]
+        found = self._read(path)
+        self._checked = path, found  # Loading it is what comes next.
         return Snapshot(found.header, path, found.size_bytes)
 
     def newest_first(self) -> list[Snapshot]:
@@ -139,7 +144,7 @@ class LinesSnapshotStore(FileSnapshotStore):
             return load(io.BytesIO(found.content)), found.digest
         except CorruptError as error:
             error.path = error.path or path
-            raise
+            raise WrongLineError(error) from error
 
     # ---- reading
 
@@ -163,7 +168,7 @@ class LinesSnapshotStore(FileSnapshotStore):
 
     def _read_header(self, data: bytes, path: str) -> SnapshotHeader:
         line = data[: max(0, data.find(b"\n"))]
-        if line.startswith(b"PERDSNAP"):
+        if data.startswith(b"PERDSNAP"):
             raise UsageError("this holds a system, not a dict", path=path)
         if not line.startswith(b'{"perdure":"') or is_intact(line) is False:
             raise CorruptError("line 1 is not the header of a dict snapshot, or it is damaged", path=path, offset=0)
@@ -182,7 +187,13 @@ class LinesSnapshotStore(FileSnapshotStore):
         return SnapshotHeader(found.seq, at_ns, log_id, found.description)
 
     def _read(self, path: str) -> _Read:
-        """A whole file, verified. Raises ``CorruptError`` with the number of the line, and ``OSError``."""
+        """A whole file, verified. Raises ``WrongLineError``, and ``OSError``."""
+        try:
+            return self._read_verified(path)
+        except CorruptError as error:
+            raise WrongLineError(error) from error
+
+    def _read_verified(self, path: str) -> _Read:
         stored = self._fs.read_all(path)
         data = _unzipped(stored, path)
         header = self._read_header(data, path)
@@ -195,7 +206,7 @@ class LinesSnapshotStore(FileSnapshotStore):
         except (msgspec.MsgspecError, ValueError) as error:
             raise self._line_error(path, data, last, f"it is not the last line of a snapshot ({error})") from error
         content = data[start:last]
-        digest = bytes.fromhex(end.digest) if len(end.digest) == 64 else bytes(32)
+        digest = bytes.fromhex(end.digest) if _is_digest(end.digest) else bytes(32)
         if end.whole is None or end.whole != f"{zlib.crc32(data[:last]):08x}" or is_intact(data[last:-1]) is not True:
             self._check_lines(path, data, start, last, end)
         return _Read(header, content, digest, len(stored))
@@ -215,7 +226,9 @@ class LinesSnapshotStore(FileSnapshotStore):
             if intact is None:
                 edited = True
                 try:
-                    msgspec.json.decode(line)
+                    found = msgspec.json.decode(line)
+                    if isinstance(found, dict) and "check" in found:
+                        raise ValueError("its check field is not the last one; whoever edits a line takes it away")
                 except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                     raise self._line_error(path, data, offset, f"it is not JSON: {error}") from error
             offset, count = stop + 1, count + 1
@@ -271,6 +284,10 @@ class _Writer:
         if self._packer is not None:
             self._block += self._packer.flush()
         self._flush()
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
 def _unzipped(data: bytes, path: str, limit: int = 0) -> bytes:

@@ -283,7 +283,7 @@ class Opened:
             held = self._held
             if held is not None and held.concerns_several:
                 self._flush()
-            elif held is not None and key in held.keys():
+            elif held is not None and key in held.changed_keys():
                 self._flush_key(held, key)
             if key in self._marked:
                 self._save(key)
@@ -326,7 +326,7 @@ class Opened:
         with self.lock:
             found = set(self._marked)
             if self._held is not None:
-                held = self._held.keys()
+                held = self._held.changed_keys()
                 found |= set(self.state.data) if ALL in held else held
             data = self.state.data
             if isinstance(data, HandingDict):

@@ -17,7 +17,7 @@ from perdure.limits import KIB
 from perdure.machine import Place, open_machine
 from perdure.mapping._handed import HandingDict
 from perdure.mapping._lines import LinesFraming
-from perdure.mapping._lines_snapshots import LinesSnapshotStore
+from perdure.mapping._lines_snapshots import LinesSnapshotStore, WrongLineError
 from perdure.mapping._opened import Opened
 from perdure.mapping._reader import Reader
 from perdure.mapping._state import DictState
@@ -107,7 +107,10 @@ def open_dict(
         values = values_for(codec, clone=clone)
         data = None if values.tracked else HandingDict(codec, sync_at)
         opened = Opened(directory, DictState(values, data), options, clock)
-        _connect(opened, place, init, mode)
+        try:
+            _connect(opened, place, init, mode)
+        except WrongLineError as wrong:
+            raise wrong.error from None
         opened.handle_count = 1
         _opened[name] = opened
         return opened
@@ -124,7 +127,6 @@ def _connect(opened: Opened, place: DictPlace, init: Any, mode: Mode) -> None:
         raise UsageError("it is a file; a dict lives in a directory of its own", path=place.directory)
     if os.path.isdir(place.directory):
         _refuse_foreign(place.fs, place.directory)
-        place.store().check_newest()
     opened.machine, opened.report = open_machine(opened.state, lambda: opened.initial(init or {}), place)
 
 

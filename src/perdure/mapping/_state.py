@@ -37,7 +37,7 @@ ALL = None
 """Stands for every key, where a change concerns more than one."""
 
 
-class Change(msgspec.Struct):
+class Change(msgspec.Struct, forbid_unknown_fields=True):
     """One change, as a line of the journal holds it. ``path``: from the root; empty for the dict itself."""
 
     do: str
@@ -45,10 +45,11 @@ class Change(msgspec.Struct):
     args: list[Any] = []
 
 
-class _KeyLine(msgspec.Struct, gc=False):
+class _KeyLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     key: Any
     value: Any = msgspec.UNSET
     steps: list[Any] | None = None
+    check: str | None = None
 
 
 class Content(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from math import isfinite
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -104,24 +104,37 @@ def values_for(codec: Codec, *, clone: bool) -> Values:
     return PlainValues(codec) if type(codec) is Json else PackedValues(codec, clone=clone)
 
 
-def track(value: Any, depth: int = 0) -> Any:
+class _NotPlainError(Exception):
+    """A part of a value is not plain data."""
+
+
+def track(value: Any) -> Any:
     """A copy of plain data with lists and dicts as tracked containers that belong to nobody yet.
 
     Raises:
         CodecError: a part is not plain data; nothing happened.
     """
-    kind = type(value)
-    if kind in SCALARS:
+    if type(value) in SCALARS:
         return value
+    try:
+        return _track(value, 0)
+    except _NotPlainError:
+        # The codec finds the part, and says where in the value it lies.
+        Json().encode(value)
+        raise CodecError(f"{type(value).__qualname__} cannot be stored as JSON") from None
+
+
+def _track(value: Any, depth: int) -> Any:
+    kind = type(value)
     if depth > NESTING_DEPTH_MAX:
         raise CodecError(f"containers within containers, more than {NESTING_DEPTH_MAX} deep")
     if isinstance(value, dict):
         made = TrackedDict()
         for key, inner in value.items():
             if type(key) is not str:
-                _refuse(value)
+                raise _NotPlainError
             if type(inner) not in SCALARS:
-                inner = track(inner, depth + 1)
+                inner = _track(inner, depth + 1)
                 enter_dict(made, key, inner)
             dict.__setitem__(made, key, inner)
         return made
@@ -129,19 +142,13 @@ def track(value: Any, depth: int = 0) -> Any:
         found = TrackedList()
         for position, inner in enumerate(value):
             if type(inner) not in SCALARS:
-                inner = track(inner, depth + 1)
+                inner = _track(inner, depth + 1)
                 enter_list(found, inner, position)
             list.append(found, inner)
         return found
     if kind is float and isfinite(value):
         return value
-    _refuse(value)
-
-
-def _refuse(value: Any) -> NoReturn:
-    # The codec finds the offending part and says where in the value it lies.
-    Json().encode(value)
-    raise CodecError(f"{type(value).__qualname__} cannot be stored as JSON")
+    raise _NotPlainError
 
 
 def adopt(found: Any, depth: int = 0) -> Any:
