@@ -5,6 +5,14 @@ values are jobs, handed to workers and worked off.
 """
 
 from perdure.mapping._dict import PersistentDict
+from perdure.mapping._importers import (
+    ImportReport,
+    Skipped,
+    import_diskcache,
+    import_shelve,
+    import_sqlitedict,
+    import_tastypy,
+)
 from perdure.mapping._lines import LinesFraming
 from perdure.mapping._lines_snapshots import LinesSnapshotStore
 from perdure.mapping._opening import DictPlace, place_of
@@ -21,16 +29,22 @@ __all__ = [
     "POD",
     "DictPlace",
     "DictState",
+    "ImportReport",
     "LinesFraming",
     "LinesSnapshotStore",
     "Operation",
     "PersistentDict",
     "PersistentOrderedDict",
     "ProgressTracker",
+    "Skipped",
     "TrackedDict",
     "TrackedList",
     "Tracker",
     "apply",
+    "import_diskcache",
+    "import_shelve",
+    "import_sqlitedict",
+    "import_tastypy",
     "place_of",
     "values_for",
 ]

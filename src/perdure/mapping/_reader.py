@@ -16,6 +16,7 @@ from perdure.fs import close_in_forked_children, existing_directory
 from perdure.journal import DirectoryFollower
 from perdure.limits import FOLLOW_POLL_MS
 from perdure.machine import Place, RecoveryReport, load_snapshot, outcomes_in, replay
+from perdure.mapping._lines_snapshots import WrongLineError
 from perdure.mapping._state import DictState
 
 _log = logging.getLogger("perdure")
@@ -68,6 +69,8 @@ class Reader:
                     raise MissingError("there is no dict here", path=self.path, hint="has it been created?")
                 self.seq = snapshot.seq
                 return DirectoryFollower(self.path, fs=place.fs, framing=place.framing, after=snapshot.seq)
+            except WrongLineError:
+                raise  # Published files do not change: reading it once more would find the same.
             except (FileNotFoundError, StorageError):
                 if attempt == 9 or not store.seqs():
                     raise
