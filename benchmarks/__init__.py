@@ -1,1 +1,1 @@
-"""What perdure costs, beside the bare work and beside others: ``python -m benchmarks``. Ratios from interleaved runs."""
+"""What perdure costs, beside the bare work and beside others: ``python -m benchmarks``. Ratios, interleaved."""

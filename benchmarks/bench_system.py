@@ -1,8 +1,8 @@
 """Prevalent systems beside the bare work, beside coopy, and beside the disk.
 
-``python -m benchmarks.bench_system`` prints a table; ``run()`` returns its rows. All candidates of one row run in turns,
-a little each, in one process, so that whatever else the machine does hits all of them; what counts is the ratio of the
-medians. "bare": pickle + crc32 + one write, and the plain call. "disk": one write and one fdatasync.
+``python -m benchmarks.bench_system`` prints a table; ``run()`` returns its rows. All candidates of one row run in
+turns, a little each, in one process, so that whatever else the machine does hits all of them; what counts is the ratio
+of the medians. "bare": pickle + crc32 + one write, and the plain call. "disk": one write and one fdatasync.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ from perdure.system import (
 )
 
 if TYPE_CHECKING:
+    from perdure.mapping import POD, PersistentDict, PersistentOrderedDict, ProgressTracker, Tracker
     from perdure.stash import (
         MISSING,
         CacheFactoryStash,
@@ -111,6 +112,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "MEMORY",
     "MISSING",
+    "POD",
     "CacheFactoryStash",
     "CacheStash",
     "ChangedCodeWarning",
@@ -159,11 +161,14 @@ __all__ = [
     "PersistableContainer",
     "PersistableError",
     "PersistedWork",
+    "PersistentDict",
+    "PersistentOrderedDict",
     "Pickle",
     "PreemptiveStash",
     "PrevalentError",
     "PrimablePreemptiveStash",
     "PrimeableStash",
+    "ProgressTracker",
     "ProtectiveStash",
     "ReadOnlyDelegateStash",
     "ReadOnlyError",
@@ -180,6 +185,7 @@ __all__ = [
     "Stash",
     "StashMapping",
     "StorageError",
+    "Tracker",
     "UnauthorizedError",
     "UnionStash",
     "UnreachableError",
@@ -207,10 +213,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The stashes bring process pools and more with them: they are imported when one is asked for.
+    # Dicts and stashes bring much with them, process pools for one: each is imported when it is asked for.
     if name in __all__:
-        import perdure.stash as stash
-
-        value = globals()[name] = getattr(stash, name)
+        if name in ("POD", "PersistentDict", "PersistentOrderedDict", "ProgressTracker", "Tracker"):
+            import perdure.mapping as package
+        else:
+            import perdure.stash as package  # type: ignore[no-redef]
+        value = globals()[name] = getattr(package, name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -234,6 +234,7 @@ def temporary_name(path: str) -> str:
 
 
 def is_own_temporary(name: str) -> bool:
+    """Whether a file's name is one that ``temporary_name`` makes."""
     stem, _, random_part = name.rpartition(TEMPORARY_MARK)
     return bool(stem) and len(random_part) == 16 and all(c in "0123456789abcdef" for c in random_part)
 

@@ -90,14 +90,7 @@ class FileJournal:
 
         recovered = recover(self._fs, framing, directory, after, chain, writer=True)
         check_same_log(recovered.segments, log_id, directory)
-        try:
-            # The names too must be durable before anything is built on them: the last process may have died before its
-            # sync.
-            self._fs.sync_directory(directory)
-        except OSError as error:
-            raise WriteError(
-                f"the names of the segments cannot be made durable: {error.strerror}", path=directory
-            ) from error
+        self._sync_names()
         self.recovered: Recovered | None = recovered
         self.cut: Cut | None = recovered.cut
         self.log_id = log_id or (recovered.segments[-1].header.log_id if recovered.segments else os.urandom(16))
@@ -115,6 +108,15 @@ class FileJournal:
             # room for it now, the first append tries again.
             with contextlib.suppress(WriteError):
                 self._begin_segment()
+
+    def _sync_names(self) -> None:
+        """They must be durable before anything is built on them: the last process may have died before its sync."""
+        try:
+            self._fs.sync_directory(self._directory)
+        except OSError as error:
+            raise WriteError(
+                f"the names of the segments cannot be made durable: {error.strerror}", path=self._directory
+            ) from error
 
     # ---- state
 
@@ -163,6 +165,7 @@ class FileJournal:
             draft.at_ns = at_ns
             draft.utc_offset_min = offset_min
             left -= 1
+            draft.more = left > 0
             data += encode(
                 seq,
                 at_ns,

@@ -46,6 +46,7 @@ class MemoryJournal:
         offset_min = utc_offset_min(at_ns)
         for seq, draft in enumerate(drafts, self.last_seq + 1):
             draft.seq, draft.at_ns, draft.utc_offset_min = seq, at_ns, offset_min
+            draft.more = draft is not drafts[-1]
             self._entries.append(draft.entry())
             self._bytes_written += len(draft.payload)
         self.last_seq += len(drafts)

@@ -17,7 +17,7 @@ Wait = TypeVar("Wait", covariant=True)
 class Draft(msgspec.Struct):
     """An entry that has no place yet: what ``Journal.append`` takes, and where it writes the place it gave.
 
-    ``seq``, ``at_ns`` and ``utc_offset_min`` are set by ``append`` and mean nothing before.
+    ``seq``, ``at_ns``, ``utc_offset_min`` and ``more`` are set by ``append`` and mean nothing before.
     """
 
     kind: int
@@ -27,9 +27,13 @@ class Draft(msgspec.Struct):
     seq: int = 0
     at_ns: int = 0
     utc_offset_min: int = 0
+    more: bool = False
 
     def entry(self) -> Entry:
-        return Entry(self.seq, self.at_ns, self.kind, self.payload, self.utc_offset_min, self.client, self.counter)
+        """What a reader of the journal gets."""
+        return Entry(
+            self.seq, self.at_ns, self.kind, self.payload, self.utc_offset_min, self.client, self.counter, self.more
+        )
 
 
 class Capabilities(NamedTuple):

@@ -16,6 +16,7 @@ _NAME = re.compile(r"journal-(\d{8})")
 
 
 def segment_name(number: int) -> str:
+    """The name of a segment's file."""
     return f"journal-{number:08d}"
 
 
@@ -149,6 +150,7 @@ def unreadable(path: str, error: OSError, seq: int | None = None) -> StorageErro
 
 
 def damaged(path: str, offset: int, seq: int, problem: str) -> CorruptError:
+    """The error for an entry that had been durable and is not whole."""
     directory = os.path.dirname(path)
     return CorruptError(
         f"entry {seq} had been durable and is damaged: {problem}",

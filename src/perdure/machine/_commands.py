@@ -284,7 +284,7 @@ class Commands:
             try:
                 running.moment = moment
                 pending.result = self._run(pending.call)
-            except BaseException as error:
+            except BaseException as error:  # Noted in the command, and raised to its caller.
                 running.moment = before
                 self._note_error(pending, error, own=True)
             finally:
@@ -317,7 +317,7 @@ class Commands:
                     else:
                         pending.result = pending.context.run(self._run, pending.call)
                     again = False
-                except BaseException as error:
+                except BaseException as error:  # Noted in the command, and raised to its caller.
                     running.moment = before
                     again = not self._note_error(pending, error, own)
                 finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,6 +67,32 @@ class Place:
     def chain(self) -> Chain | None:
         return Chain(self.secrets) if self.secrets else None
 
+    def machine_options(self) -> dict[str, Any]:
+        """What the machine itself is told."""
+        return {
+            "durability": self.durability,
+            "automatic_snapshots": self.snapshot != "manual",
+            "snapshot_interval_s": float(self.snapshot) if not isinstance(self.snapshot, str) else None,
+            "keep_history": self.keep_history,
+            "forks": self.forks,
+        }
+
+    def journal(self, newest: Snapshot | None, description: Mapping[str, Any]) -> FileJournal:
+        """The journal behind a snapshot, recovered. Raises what ``FileJournal`` raises."""
+        assert self.directory is not None
+        return FileJournal(
+            self.directory,
+            fs=self.fs,
+            after=newest.seq if newest is not None else 0,
+            log_id=newest.header.log_id if newest is not None else None,
+            durability=self.durability,
+            clock=self.clock,
+            framing=self.framing,
+            chain=self.chain(),
+            description=description,
+            segment_bytes_max=self.segment_bytes_max,
+        )
+
     def store(self) -> FileSnapshotStore:
         assert self.directory is not None
         return FileSnapshotStore(self.directory, fs=self.fs, secrets=self.secrets)
@@ -86,15 +112,8 @@ def open_machine(
         CodecError, ReplayError: it cannot be loaded with today's code. Nothing was changed.
         WriteError: the disk refused.
     """
-    options = {
-        "durability": place.durability,
-        "automatic_snapshots": place.snapshot != "manual",
-        "snapshot_interval_s": float(place.snapshot) if not isinstance(place.snapshot, str) else None,
-        "keep_history": place.keep_history,
-        "forks": place.forks,
-    }
     if place.directory is None:
-        return _open_in_memory(state, initial, place, options), RecoveryReport()
+        return _open_in_memory(state, initial, place), RecoveryReport()
     fs, directory = place.fs, place.directory
     _make_ready(fs, directory)
     lock: DirectoryLock | None = None
@@ -105,18 +124,7 @@ def open_machine(
         fs.remove_temporaries(directory)
         store = place.store()
         newest, damaged_paths = load_snapshot(state, store, directory)
-        journal = FileJournal(
-            directory,
-            fs=fs,
-            after=newest.seq if newest is not None else 0,
-            log_id=newest.header.log_id if newest is not None else None,
-            durability=place.durability,
-            clock=place.clock,
-            framing=place.framing,
-            chain=place.chain(),
-            description=state.description,
-            segment_bytes_max=place.segment_bytes_max,
-        )
+        journal = place.journal(newest, state.description)
         quarantined = [_set_aside(fs, directory, path) for path in damaged_paths]
         if newest is None:
             newest = _create(state, initial, journal, store)
@@ -128,7 +136,7 @@ def open_machine(
             newest=newest,
             place_lock=lock,
             path=directory,
-            **options,  # type: ignore[arg-type]
+            **place.machine_options(),
         )
         try:
             replayed, descriptions = _replay_recovered(machine, journal, newest.seq, progress)
@@ -168,11 +176,11 @@ def _make_ready(fs: Fs, directory: str) -> None:
         ) from error
 
 
-def _open_in_memory(state: State, initial: Callable[[], Any], place: Place, options: dict[str, Any]) -> Machine:
+def _open_in_memory(state: State, initial: Callable[[], Any], place: Place) -> Machine:
     store = MemorySnapshotStore()
     journal = MemoryJournal(clock=place.clock)
     newest = _create(state, initial, journal, store)
-    return Machine(state, journal, store, newest=newest, **options)
+    return Machine(state, journal, store, newest=newest, **place.machine_options())
 
 
 def _create(

@@ -38,6 +38,7 @@ def outcome_draft(seq: int, status: Status, error: BaseException) -> Draft:
 
 
 def read_outcome(entry: Entry | Draft) -> Outcome:
+    """What an entry of the kind ``OUTCOME`` says. Raises ``CorruptError``."""
     try:
         return _decode(entry.payload)
     except msgspec.MsgspecError as error:

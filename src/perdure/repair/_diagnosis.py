@@ -33,7 +33,8 @@ class Problem(NamedTuple):
 class Remedy:
     """What a repair does. ``moves``: path → why it goes to the quarantine folder. ``cut``: the segment of which only
     the good beginning stays, and where that ends. ``rescued``: where the entries come from that are written anew, in a
-    segment of the number ``new_number``. ``impossible``: why nothing can be done.
+    segment of the number ``new_number``; without any it is empty, and says only where the journal goes on.
+    ``impossible``: why nothing can be done.
     """
 
     moves: dict[str, str] = field(default_factory=dict)
@@ -44,7 +45,7 @@ class Remedy:
 
     @property
     def is_needed(self) -> bool:
-        return bool(self.moves or self.cut or self.rescued or self.impossible)
+        return bool(self.moves or self.cut or self.new_number or self.impossible)
 
 
 @dataclass
@@ -249,6 +250,8 @@ class _Doctor:
             remedy.rescued = sources
             remedy.new_number = max((file.number for file in self._survey.segments), default=0) + 1
             kept = []
+        if not kept and self._base_seq > 0:
+            remedy.new_number = max((file.number for file in self._survey.segments), default=0) + 1
         self._set_aside_segments(kept)
         low = kept[0].base_seq - 1 if kept else self._base_seq
         if low > self._needed_from:

@@ -130,7 +130,13 @@ def _in_words(path: str, message: str, offset: int | None) -> str:
 
 def _outline(remedy: Remedy) -> object:
     cut = None if remedy.cut is None else (remedy.cut[0].path, remedy.cut[1])
-    return remedy.moves, cut, [(run.path, run.first, run.last) for run in remedy.rescued], remedy.impossible
+    return (
+        remedy.moves,
+        cut,
+        [(run.path, run.first, run.last) for run in remedy.rescued],
+        remedy.new_number,
+        remedy.impossible,
+    )
 
 
 @contextlib.contextmanager
@@ -158,7 +164,7 @@ class _Surgeon:
         remedy, report = diagnosis.remedy, self._report
         folder = report.folder = self._make_folder(report.at)
         self._write_report("begun")
-        if remedy.rescued:
+        if remedy.new_number:
             self._write_anew(diagnosis)
         if remedy.cut is not None:
             self._cut(remedy.cut[0].path, remedy.cut[1], folder)
@@ -190,7 +196,7 @@ class _Surgeon:
         assert base is not None
         assert base.snapshot is not None
         sources = {file.path: file.header for file in diagnosis.survey.segments}
-        first = sources.get(remedy.rescued[0].path)
+        first = sources.get(remedy.rescued[0].path) if remedy.rescued else None
         header = SegmentHeader(
             number=remedy.new_number,
             base_seq=base.seq + 1,
@@ -210,7 +216,7 @@ class _Surgeon:
                     raise StorageError("the file has changed meanwhile", path=run.path, seq=seq + 1)
                 seq = entry.seq
                 yield entry
-        if seq != remedy.rescued[-1].last:
+        if remedy.rescued and seq != remedy.rescued[-1].last:
             raise StorageError("the file has changed meanwhile", path=remedy.rescued[-1].path, seq=seq + 1)
 
     def _cut(self, path: str, end: int, folder: str) -> None:

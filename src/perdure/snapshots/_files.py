@@ -20,6 +20,7 @@ _NAME = re.compile(r"snapshot-(\d{20})")
 
 
 def snapshot_name(seq: int) -> str:
+    """The name of a snapshot's file."""
     return f"snapshot-{seq:020d}"
 
 

@@ -129,30 +129,26 @@ def open(
         get_codec(codec, package=_package_of(cls), allow=(*allow, SystemClock, cls), renames=renames),
         renames=renames,
     )
-    place = Place(
-        directory=directory,
-        durability=durability,
-        snapshot=snapshot,
-        keep_history=keep_history,
-        secrets=_secrets(secret),
-        clock=clock,
-        fs=fs or Fs(),
-    )
+    place = Place(directory, durability, snapshot, keep_history, _secrets(secret), clock, fs or Fs())
     if mode == "r":
         return _open_reader(state, place)
     machine, report = open_machine(state, _with_clock(cls, initial), place, progress=RestoreProgress())
     try:
-        if report.changed_methods:
-            warn(
-                f"{', '.join(report.changed_methods)}: the code has changed since commands were journaled that were "
-                f"replayed just now ({directory}); perdure verify tells whether the outcome is the same",
-                ChangedCodeWarning,
-                stacklevel=2,
-            )
+        _warn_of_changed_code(report, directory)
         return _proxy_for(machine, state, report, rollback=rollback, check=check)
     except BaseException:
         machine.close(snapshot=False)
         raise
+
+
+def _warn_of_changed_code(report: RecoveryReport, directory: str | None) -> None:
+    if report.changed_methods:
+        warn(
+            f"{', '.join(report.changed_methods)}: the code has changed since commands were journaled that were "
+            f"replayed just now ({directory}); perdure verify tells whether the outcome is the same",
+            ChangedCodeWarning,
+            stacklevel=3,
+        )
 
 
 def _proxy_for(machine: Machine, state: ObjectState, report: RecoveryReport, *, rollback: str, check: bool) -> Any:

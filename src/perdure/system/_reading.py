@@ -1,10 +1,10 @@
 """Finding the methods of a class, their source, and what they call. Reads; never calls user code, never raises.
 
-Everything here works on the syntax tree of the file that a function came from, found by the function's own name and
-first line. Where there is no such file (a prompt, ``exec``, C), ``node`` is ``None`` and callers do without.
+Everything here works on the syntax tree of a function's file, found by its name and first line. Where there is none (a
+prompt, ``exec``, C), ``node`` is ``None`` and callers do without.
 
-What a name stands for is looked up in the function's real scopes: its locals, its closure, its module, the
-built-ins. A parameter called ``time`` is therefore never taken for the module.
+What a name stands for is looked up in the function's real scopes. A parameter called ``time`` is never taken for the
+module.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def test_moments_that_are_not_there(app: App, tmp_path: Path, run: Run) -> None:
     make_wiki(app, tmp_path / "wiki")
     done = run("diff", tmp_path / "wiki", 1, 99, app.spec)
     assert done.code == 2
-    assert "the journal is at seq 9" in done.err
+    assert "the last command has seq 9" in done.err
 
 
 def test_builtin_systems_need_no_class(tmp_path: Path, run: Run) -> None:

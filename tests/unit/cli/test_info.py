@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import perdure
@@ -76,6 +77,8 @@ def test_a_newer_format_is_named(app: App, tmp_path: Path, run: Run) -> None:
     path = next((tmp_path / "wiki").glob("journal-*"))
     data = bytearray(path.read_bytes())
     data[16] = 99
+    size = int.from_bytes(data[12:16], "little")
+    data[8:12] = zlib.crc32(data[12:size]).to_bytes(4, "little")
     path.write_bytes(data)
     for verb in ("info", "verify", "repair"):
         done = run(verb, tmp_path / "wiki")

@@ -254,7 +254,7 @@ def test_a_full_disk_is_a_named_error_and_nothing_is_lost(tmp_path: Path) -> Non
             try:
                 stash.dump("a", "new" * 1000)
             except StorageError as error:
-                assert isinstance(error, WriteError)  # noqa: PT017
+                assert isinstance(error, WriteError)
                 fs.make_room()
                 assert stash["a"] == "old"
                 stash.dump("a", "new")

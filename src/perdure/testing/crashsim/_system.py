@@ -77,12 +77,7 @@ class _SystemRun:
             self._digests.append(control(system).digest())
             for number, command in enumerate(self._commands, 1):
                 log.tried(number)
-                try:
-                    command(system)
-                except PerdureError:
-                    raise
-                except Exception:
-                    pass
+                _call(command, system)
                 self._digests.append(control(system).digest())
                 if self._answers_last:
                     log.acknowledged(number)
@@ -124,3 +119,14 @@ class _SystemRun:
         if found not in self._digests:
             return f"a state that never was, after {acknowledged} to {tried} commands"
         return f"the state after {self._digests.index(found)} commands; {acknowledged} answered, {tried} called"
+
+
+def _call(command: Callable[[Any], object], system: Any) -> BaseException | None:
+    """What the command raised of its own: what it left is looked at next. An error of perdure's ends the run."""
+    try:
+        command(system)
+    except PerdureError:
+        raise
+    except Exception as error:  # The command's own, handed back.
+        return error
+    return None
