@@ -449,8 +449,7 @@ def _reach(start: MethodSource, methods: Mapping[str, MethodSource]) -> Reached:
     through: list[MethodSource] = []
     known = {source.function.__code__ for source in direct}
     pending = list(classes)
-    # A class met on the way brings its constructor, and those of its methods whose names are used on anything.
-    # Each may bring further names and classes, so this goes round until nothing new turns up.
+    # A class met on the way brings its constructor and methods; these may bring more, so this goes round until none does.
     while True:
         entries = [
             (source, members)
