@@ -449,7 +449,7 @@ def _reach(start: MethodSource, methods: Mapping[str, MethodSource]) -> Reached:
     through: list[MethodSource] = []
     known = {source.function.__code__ for source in direct}
     pending = list(classes)
-    # A class met on the way brings its constructor and methods; these may bring more, so this goes round until none does.
+    # A class met on the way brings its constructor and methods; these may bring more, so this goes round.
     while True:
         entries = [
             (source, members)
