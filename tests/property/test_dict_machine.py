@@ -175,6 +175,15 @@ class DictMachine(RuleBasedStateMachine):
         ]
         self.both(data.draw(st.sampled_from(changes)), *pair)
 
+    @rule(data=st.data(), more=st.dictionaries(names, values, max_size=2), dropped=st.sets(names))
+    def edit_dict(self, data: st.DataObject, more: dict[str, Any], dropped: set[str]) -> None:
+        pair = self.pair(data, dict)
+        if pair is not None:
+            pair[0].edit(more, sorted(dropped))
+            pair[1].update(copy.deepcopy(more))
+            for name in dropped - set(more):
+                pair[1].pop(name, None)
+
     @rule(data=st.data(), key=keys)
     def popped_containers_are_ordinary(self, data: st.DataObject, key: Any) -> None:
         if isinstance(self.model.get(key), (list, dict)):
@@ -189,7 +198,7 @@ class DictMachine(RuleBasedStateMachine):
 
     def some_changes(self, data: st.DataObject) -> None:
         for _ in range(data.draw(st.integers(0, 4))):
-            what = data.draw(st.sampled_from(["set", "delete", "list", "dict", "update", "popped", "clear"]))
+            what = data.draw(st.sampled_from(["set", "delete", "list", "dict", "edit", "update", "popped", "clear"]))
             if what == "set":
                 self.set(data.draw(keys), data.draw(values))
             elif what == "delete":
@@ -202,6 +211,9 @@ class DictMachine(RuleBasedStateMachine):
             elif what == "dict":
                 more = data.draw(st.dictionaries(names, values, max_size=2))
                 self.change_dict(data, data.draw(names), data.draw(values), more)
+            elif what == "edit":
+                more = data.draw(st.dictionaries(names, values, max_size=2))
+                self.edit_dict(data, more, data.draw(st.sets(names)))
             elif what == "popped":
                 self.popped_containers_are_ordinary(data, data.draw(keys))
             else:

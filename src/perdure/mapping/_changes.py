@@ -46,6 +46,15 @@ def dict_update(owner: Any, args: Sequence[Any], limbo: Limbo | None) -> None:
         dict_set(owner, pair, limbo)
 
 
+def dict_edit(owner: Any, args: Sequence[Any], limbo: Limbo | None) -> None:
+    """Sets some keys and takes others away."""
+    pairs, dropped = args
+    for pair in pairs:
+        dict_set(owner, pair, limbo)
+    for key in dropped:
+        dict_delete(owner, (key,), limbo)
+
+
 def dict_clear(owner: Any, args: Sequence[Any], limbo: Limbo | None) -> None:
     target = contents(owner)
     for value in dict.values(target):
@@ -159,6 +168,7 @@ DICT_CHANGES: dict[str, Function] = {
     "set": dict_set,
     "delete": dict_delete,
     "update": dict_update,
+    "edit": dict_edit,
     "clear": dict_clear,
 }
 LIST_CHANGES: dict[str, Function] = {
@@ -196,6 +206,9 @@ def inverse_of(function: Function, owner: Any, args: Sequence[Any], ordered: set
         return [_unset(owner, target, args[0])]
     if function is dict_update:
         return [_unset(owner, target, key) for key in reversed(list(dict(args[0])))]
+    if function is dict_edit:
+        back = [_unset(owner, target, key) for key in (*args[1], *reversed(list(dict(args[0]))))]
+        return [*back, (dict_order, owner, [list(target)])]
     if function is dict_clear:
         return [(dict_update, owner, [list(dict.items(target))])]
     if function is dict_order:

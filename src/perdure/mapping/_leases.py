@@ -15,7 +15,12 @@ LEASE = "_lease"
 
 def worker_id() -> str:
     """This process, by a name that no other process has: machine, boot, process id, and when it was started."""
-    return f"{_machine()}/{os.getpid()}/{_started(os.getpid()) or _STARTED}"
+    return _id_of(os.getpid())
+
+
+@functools.cache
+def _id_of(pid: int) -> str:
+    return f"{_machine()}/{pid}/{_started(pid) or _STARTED}"
 
 
 def is_gone(worker: str) -> bool:

@@ -12,7 +12,7 @@ from zlib import crc32
 from perdure.clock import from_ns
 
 _CHECK_BYTES = len(b',"check":"00000000"}')
-_SECOND_NS = 1_000_000_000
+SECOND_NS = 1_000_000_000
 
 
 def sealed(start: bytes, salt: int = 0) -> bytes:
@@ -34,18 +34,18 @@ class Times:
     """
 
     def __init__(self) -> None:
-        self._written: tuple[int, int, bytes, bytes] = (-_SECOND_NS, 0, b"", b"")
+        self.written: tuple[int, int, bytes, bytes] = (-SECOND_NS, 0, b"", b"")
         self._read: tuple[str, str, int, int] = ("", "", 0, 0)
 
     def text(self, at_ns: int, utc_offset_min: int) -> bytes:
-        known = self._written
+        known = self.written
         rest_ns = at_ns - known[0]
-        if not 0 <= rest_ns < _SECOND_NS or known[1] != utc_offset_min:
-            second_ns = at_ns // _SECOND_NS * _SECOND_NS
+        if not 0 <= rest_ns < SECOND_NS or known[1] != utc_offset_min:
+            second_ns = at_ns // SECOND_NS * SECOND_NS
             rest_ns = at_ns - second_ns
             zone = datetime.timezone(datetime.timedelta(minutes=utc_offset_min))
             text = from_ns(second_ns).astimezone(zone).isoformat()
-            known = self._written = second_ns, utc_offset_min, text[:19].encode(), text[19:].encode()
+            known = self.written = second_ns, utc_offset_min, text[:19].encode(), text[19:].encode()
         return b"%b.%09d%b" % (known[2], rest_ns, known[3])
 
     def read(self, text: str) -> tuple[int, int]:
@@ -61,7 +61,7 @@ class Times:
             known = self._read = start, end, seconds, round(offset.total_seconds() / 60)
         if len(rest) != 10 or rest[0] != "." or not rest[1:].isdigit():
             raise ValueError("nine digits belong behind the seconds")
-        return known[2] * _SECOND_NS + int(rest[1:]), known[3]
+        return known[2] * SECOND_NS + int(rest[1:]), known[3]
 
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -15,7 +15,7 @@ import msgspec
 from perdure.errors import CorruptError, FormatVersionError, UsageError
 from perdure.journal import SegmentHeader
 from perdure.limits import SEGMENT_DESCRIPTION_BYTES_MAX
-from perdure.mapping._line import Times, is_intact, sealed
+from perdure.mapping._line import SECOND_NS, Times, is_intact, sealed
 from perdure.records import COMMAND, MARKS, NO_CLIENT, SEAL, WATERMARK, Chain, Entry, Scanned
 
 FORMAT_VERSION = 1
@@ -129,11 +129,21 @@ class LinesFraming:
         """See ``Framing.encode``."""
         if chain is not None:
             _refuse_secret()
-        at = self._times.text(at_ns, utc_offset_min)
         if kind == COMMAND and not client and not more and payload[:1] == b"{" and b"\n" not in payload:
             # The usual line, in as few steps as it goes.
-            start = b'{"seq":%d,"at":"%b","durable":%d,"entry":%b' % (seq, at, watermark, payload)
-            return start + b',"check":"%08x"}\n' % crc32(start, salt)
+            second_ns, offset_min, day, zone = self._times.written
+            rest_ns = at_ns - second_ns
+            if 0 <= rest_ns < SECOND_NS and offset_min == utc_offset_min:
+                start = b'{"seq":%d,"at":"%b.%09d%b","durable":%d,"entry":%b' % (
+                    seq,
+                    day,
+                    rest_ns,
+                    zone,
+                    watermark,
+                    payload,
+                )
+                return start + b',"check":"%08x"}\n' % crc32(start, salt)
+        at = self._times.text(at_ns, utc_offset_min)
         start = b'{"seq":%d,"at":"%b","durable":%d' % (seq, at, watermark)
         if more:
             start += b',"more":true'

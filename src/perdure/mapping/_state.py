@@ -194,8 +194,8 @@ class DictState(Root):
     def _adopted(self, container: Any, do: str, args: list[Any]) -> list[Any]:
         """The arguments of a change to a container, with what they hold as tracked containers."""
         adopt = self.values.adopt
-        if do == "update":
-            return [[(key, adopt(value)) for key, value in args[0]]]
+        if do in ("update", "edit"):
+            return [[(key, adopt(value)) for key, value in args[0]], *args[1:]]
         if do in ("append", "set", "insert"):
             args[-1] = adopt(args[-1])
         elif do in ("extend", "splice", "slice"):

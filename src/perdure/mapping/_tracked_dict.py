@@ -48,6 +48,17 @@ class TrackedDict(dict[str, Any], Tracked):
         if stored:
             opened.change(self, "update", [[[key, value] for key, value in stored.items()]])
 
+    def edit(self, fields: Mapping[str, Any], dropped: Iterable[str]) -> None:
+        """Sets some keys and takes others away, in one operation."""
+        opened = opened_of(self)
+        if opened is None:
+            super().update(fields)
+            for key in dropped:
+                super().pop(key, None)
+            return
+        pairs = [[key, value] for key, value in opened.track(dict(fields)).items()]
+        opened.change(self, "edit", [pairs, [key for key in dropped if key in self and key not in fields]])
+
     def __ior__(self, values: Any, /) -> TrackedDict:  # type: ignore[misc,override]
         self.update(values)
         return self

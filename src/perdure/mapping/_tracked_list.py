@@ -100,7 +100,8 @@ class TrackedList(list[Any], Tracked):
                     raise ValueError(
                         f"attempt to assign sequence of size {len(values)} to extended slice of size {count}"
                     )
-                opened.change(self, "slice", [_bounds(start, stop, step), values])
+                if count:
+                    opened.change(self, "slice", [_bounds(start, stop, step), values])
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         opened = opened_of(self)
@@ -159,7 +160,7 @@ class TrackedList(list[Any], Tracked):
             start, stop, step = index.indices(len(self))
             if step == 1:
                 opened.change(self, "splice", [start, max(start, stop), []])
-            else:
+            elif range(start, stop, step):
                 opened.change(self, "delete", [_bounds(start, stop, step)])
 
     def _position(self, index: SupportsIndex, doing: str) -> int:
@@ -173,5 +174,5 @@ class TrackedList(list[Any], Tracked):
 
 
 def _bounds(start: int, stop: int, step: int) -> list[int | None]:
-    # Going backwards, "up to the first element" has no number: -1 would mean the last one.
+    # Of at least one element. Going backwards, "up to the first element" has no number: -1 would mean the last one.
     return [start, None if stop < 0 else stop, step]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any, Self, TextIO
 
@@ -125,12 +125,8 @@ class Tracker(PersistentDict):
         """Sets fields of a job and takes others away, in one entry."""
         with self.locked():
             job = self._job(key)
-            drop = tuple(name for name in drop if name in job)
-            if drop:
-                with self.transaction():
-                    for name in drop:
-                        del job[name]
-                    job.update(fields)
+            if any(name in job for name in drop):
+                job.edit(fields, drop)
             else:
                 job.update(fields)
 
@@ -314,7 +310,7 @@ class Tracker(PersistentDict):
             keys = list(self._free_keys(n, now_ns))
             if keys:
                 lease = {"worker": worker, "until": now_ns + lease_ns}
-                with self.transaction():
+                with self.transaction() if len(keys) > 1 else nullcontext():
                     for key in keys:
                         self._job(key).update({TRIES: self.tries(key) + 1, LEASE: lease})
             return keys

@@ -129,6 +129,8 @@ def _track(value: Any, depth: int) -> Any:
     if depth > NESTING_DEPTH_MAX:
         raise CodecError(f"containers within containers, more than {NESTING_DEPTH_MAX} deep")
     if isinstance(value, dict):
+        if _TEXT.issuperset(map(type, value)) and SCALARS.issuperset(map(type, value.values())):
+            return TrackedDict(value)
         made = TrackedDict()
         for key, inner in value.items():
             if type(key) is not str:
@@ -139,6 +141,8 @@ def _track(value: Any, depth: int) -> Any:
             dict.__setitem__(made, key, inner)
         return made
     if isinstance(value, list) or kind is tuple:
+        if SCALARS.issuperset(map(type, value)):
+            return TrackedList(value)
         found = TrackedList()
         for position, inner in enumerate(value):
             if type(inner) not in SCALARS:
@@ -183,3 +187,4 @@ def _check_depth(depth: int) -> None:
 
 
 _FLAT = SCALARS | {float}
+_TEXT = frozenset({str})

@@ -213,6 +213,16 @@ def test_a_change_costs_one_short_line_whatever_the_size(tmp_path: Path) -> None
         assert pod._opened.machine.journal.bytes_written - before < 1500
 
 
+def test_backward_slices_that_hold_nothing_change_nothing(tmp_path: Path) -> None:
+    with POD(tmp_path / "p", {"l": [1]}) as pod:
+        del pod["l"][-5::-2]
+        pod["l"][-5::-2] = []
+        assert pod["l"] == [1]
+        pod["l"].extend([2, 3])
+        del pod["l"][::-2]
+        assert pod["l"] == [2]
+
+
 def test_containers_that_have_left_are_ordinary(tmp_path: Path) -> None:
     with POD(tmp_path / "p", {"a": [[1]], "b": {"c": []}, "d": []}) as pod:
         left = [pod["a"], pod["a"][0], pod["b"]["c"], pod["d"]]
