@@ -138,3 +138,12 @@ def leaked_threads(before: set[threading.Thread]) -> list[threading.Thread]:
     for thread in leaked:
         thread.join(max(0.0, deadline_s - time.monotonic()))
     return [thread for thread in leaked if thread.is_alive()]
+
+
+@pytest.fixture(autouse=True)
+def no_command_is_running() -> Iterator[None]:
+    """A test that interrupts at every line may leave this thread in the middle of a command; the next one is not."""
+    yield
+    from perdure.clock import running
+
+    running.moment = None

@@ -204,7 +204,7 @@ def test_rotation_under_a_system_keeps_its_promise(monkeypatch: pytest.MonkeyPat
     from perdure.system import _open
 
     place = _open.Place
-    monkeypatch.setattr(_open, "Place", lambda **options: place(**options, segment_bytes_max=300))
+    monkeypatch.setattr(_open, "Place", lambda *places: place(*places, segment_bytes_max=300))
     commands = [add(1), add(2), snapshot, add(3), lambda counter: counter.refuse(), add(4), add(5), snapshot, add(6)]
     report = crashsim.explore_system(Counter, commands, limit=16, seconds_max=8)
     assert not report.failures, report
