@@ -84,7 +84,8 @@ def served_site(pages: int, delay_s: float, port: int = 0) -> Iterator[str]:
             self.end_headers()
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 self.wfile.write(body.encode())
-            print(f"served {self.path}", flush=True)
+            sys.stdout.write(f"served {self.path}\n")  # In one piece: several pages are served at once.
+            sys.stdout.flush()
 
         def log_message(self, *args: object) -> None:
             return

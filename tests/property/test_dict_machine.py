@@ -157,6 +157,12 @@ class DictMachine(RuleBasedStateMachine):
             theirs[:] = [copy.deepcopy(value) for _ in range(times) for value in theirs]
             assert plain(ours) == plain(theirs)
 
+    @rule(key=keys, more=st.lists(values, max_size=2))
+    def add_in_place(self, key: Any, more: list[Any]) -> None:
+        if isinstance(self.model.get(key), list):
+            self.pod[key] += copy.deepcopy(more)
+            self.model[key] += more
+
     @rule(data=st.data(), name=names, value=values, more=st.dictionaries(names, values, max_size=2))
     def change_dict(self, data: st.DataObject, name: str, value: Any, more: dict[str, Any]) -> None:
         pair = self.pair(data, dict)

@@ -17,7 +17,7 @@ from perdure.mapping._changes import dict_clear, dict_delete, dict_set, dict_upd
 from perdure.mapping._handed import HandingDict
 from perdure.mapping._held import Held, HeldChange, payload_of
 from perdure.mapping._keys import Key, check_key
-from perdure.mapping._place import enter_dict, opened_of, path_of
+from perdure.mapping._place import Tracked, enter_dict, opened_of, path_of
 from perdure.mapping._reader import Reader
 from perdure.mapping._state import ALL, Content, DictState, call_of
 from perdure.mapping._values import SCALARS, Values, encode_json, track
@@ -86,6 +86,8 @@ class Opened:
                 payload = b'{"do":"set","args":' + encode_json((key, value)) + b"}"
             except UnicodeEncodeError as error:
                 raise CodecError(f"cannot be stored as JSON: {error}") from error
+        elif isinstance(value, Tracked) and dict.get(self.state.data, key) is value:
+            return  # The end of `pod[key] += …`, which has told of itself.
         else:
             stored, text = self.values.take(value)
             payload = b'{"do":"set","args":[%b,%b]}' % (_key_text(key), text)

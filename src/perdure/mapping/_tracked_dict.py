@@ -29,6 +29,8 @@ class TrackedDict(dict[str, Any], Tracked):
         opened = opened_of(self)
         if opened is None:
             return super().__setitem__(key, value)
+        if isinstance(value, Tracked) and self.get(key) is value:
+            return  # The end of `d[key] += …`, which has told of itself.
         opened.change(self, "set", [opened.inner_key(key), opened.track(value)])
 
     def setdefault(self, key: str, default: Any = None, /) -> Any:

@@ -88,7 +88,9 @@ class TrackedList(list[Any], Tracked):
             return super().__setitem__(index, value)
         with opened.lock:
             if not isinstance(index, slice):
-                opened.change(self, "set", [self._position(index, "assignment"), opened.track(value)])
+                position = self._position(index, "assignment")
+                if not (isinstance(value, Tracked) and self[position] is value):  # As at the end of `l[i] += …`.
+                    opened.change(self, "set", [position, opened.track(value)])
                 return
             start, stop, step = index.indices(len(self))
             values = list(opened.track(list(value)))

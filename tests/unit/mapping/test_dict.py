@@ -213,6 +213,22 @@ def test_a_change_costs_one_short_line_whatever_the_size(tmp_path: Path) -> None
         assert pod._opened.machine.journal.bytes_written - before < 1500
 
 
+def test_operators_in_place_are_one_operation_and_keep_aliases(tmp_path: Path) -> None:
+    with POD(tmp_path / "p", {"l": [1], "d": {"l": [[]], "x": {}}}) as pod:
+        aliases = [pod["l"], pod["d"], pod["d"]["l"], pod["d"]["l"][0], pod["d"]["x"]]
+        seq = pod._opened.machine.seq
+        pod["l"] += [2]
+        pod["l"] *= 2
+        pod["d"] |= {"y": 1}
+        pod["d"]["l"] += [3]
+        pod["d"]["l"][0] += [4]
+        pod["d"]["x"] |= {"z": 5}
+        assert pod._opened.machine.seq == seq + 6
+        for alias in aliases:
+            alias.clear()
+        assert pod == {"l": [], "d": {}}
+
+
 def test_backward_slices_that_hold_nothing_change_nothing(tmp_path: Path) -> None:
     with POD(tmp_path / "p", {"l": [1]}) as pod:
         del pod["l"][-5::-2]

@@ -304,3 +304,17 @@ def test_file_size_bounds_journal_files(tmp_path: Path) -> None:
         expected = pod.copy()
     with POD(tmp_path / "p") as pod:
         assert pod == expected
+
+
+# ---- for ever
+
+
+@pytest.mark.parametrize("name", ["killed", "gzipped"])
+def test_what_was_once_written_is_read_for_ever(tmp_path: Path, name: str) -> None:
+    golden = Path(__file__).resolve().parents[2] / "interop" / "golden" / "dict-v1"
+    expected = json.loads((golden / "expected.json").read_text("utf-8"))[name]
+    shutil.copytree(golden / name, tmp_path / "p")
+    with POD(tmp_path / "p") as pod:
+        assert json.loads(json.dumps([list(pair) for pair in pod.items()])) == expected
+        assert not pod.report.cut_bytes
+        pod["more"] = 1
