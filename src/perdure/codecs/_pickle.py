@@ -14,6 +14,7 @@ from perdure.codecs._allowed import Allowed
 from perdure.codecs._offender import offender, type_name
 from perdure.codecs._opcodes import FULL_WHOLE, PLAIN_WHOLE, one_frame
 from perdure.codecs._protocol import SupportsRead, SupportsWrite
+from perdure.codecs._reducers import dumps, use_own_reducers
 from perdure.codecs._scan import refuse_deep, scan
 from perdure.codecs._stack_model import too_deep
 from perdure.codecs._stream import ScannedReader
@@ -69,7 +70,7 @@ class Pickle:
             CodecError: it cannot be stored, or could not be loaded again; nothing happened.
         """
         try:
-            data = pickle.dumps(value, PROTOCOL)
+            data = dumps(value, PROTOCOL)
             # Without the opcode STACK_GLOBAL (or an extension code) a pickle can look nothing up; then all it may be
             # is too deep, if it is long enough for that.
             if len(data) <= NESTING_DEPTH_MAX and b"\x93" not in data and not _extensions:
@@ -106,7 +107,9 @@ class Pickle:
         """
         writer = _Writer(file)
         try:
-            self._pickler(writer, PROTOCOL).dump(value)
+            pickler = self._pickler(writer, PROTOCOL)
+            use_own_reducers(pickler)
+            pickler.dump(value)
         except Exception as error:  # Foreign errors, and those of the user's classes, are mapped here.
             if writer.failure is not None:
                 raise writer.failure from None
@@ -175,7 +178,7 @@ class Pickle:
 
     def _is_refused(self, part: object) -> bool:
         try:
-            self._prove(part, pickle.dumps(part, PROTOCOL))
+            self._prove(part, dumps(part, PROTOCOL))
         except Exception:  # Whatever it was: this part cannot be stored, and an error is being raised already.
             return True
         return False

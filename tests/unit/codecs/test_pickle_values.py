@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import copy
+import copyreg
 import datetime
 import decimal
 import fractions
@@ -16,6 +17,7 @@ import pathlib
 import pickle
 import re
 import statistics
+import textwrap
 import time
 import types
 import uuid
@@ -89,6 +91,19 @@ def test_built_in_exception_comes_back(error: Exception) -> None:
     came_back = codec.decode(codec.encode(error))
     assert type(came_back) is type(error)
     assert str(came_back) == str(error)
+
+
+def test_exceptions_are_stored_the_same_whatever_else_the_process_has_registered(monkeypatch) -> None:
+    # As tblib does, which Dask imports: every exception would need tblib to be loaded again.
+    codec, value = Pickle(), [ValueError("a", 1), {"where": KeyError("b")}]
+    before = codec.encode(value)
+    for kind in (ValueError, KeyError):
+        monkeypatch.setitem(copyreg.dispatch_table, kind, lambda error: (textwrap.dedent, ("not ours",)))
+    assert codec.encode(value) == before
+    file = io.BytesIO()
+    codec.dump(value, file)
+    file.seek(0)
+    assert repr(codec.load(file)) == repr(value)
 
 
 hashables = st.recursive(
