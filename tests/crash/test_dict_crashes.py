@@ -23,6 +23,7 @@ from perdure.mapping._lines_snapshots import WrongLineError
 from perdure.testing import FaultyFs, failing_everywhere
 from perdure.testing._faulty_fs import Mode
 from perdure.testing.crashsim import Log, explore
+from tests.crash import _figures as figures
 
 
 class TickingClock:
@@ -127,13 +128,13 @@ def check(directory: str, acknowledged: int, tried: int) -> str | None:
 
 def test_power_cuts_at_every_moment() -> None:
     report = explore(workload, check, limit=40, seconds_max=25)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 @pytest.mark.crash
 def test_power_cuts_and_restarts(crash_seconds: float) -> None:
     report = explore(workload, check, limit=400, nested=True, kill_restart=True, seconds_max=crash_seconds)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 @pytest.mark.parametrize("mode", ["once", "sticky", "full", "partial", "lying"])
@@ -262,9 +263,10 @@ def kill_loop(directory: Path, count: int, seconds: float, kill: int, durability
     for wait_s in rounds(count, seconds):
         told, status, err = killed(directory, kill, wait_s, durability)
         assert status == -kill or (kill == signal.SIGINT and "KeyboardInterrupt" in err), err
-        found = consistent(directory)
-        # Everything that was acknowledged, and at most the one transaction that was under way besides.
-        assert max(told, last) <= found
+        with figures.trying(figures.KILLS):
+            found = consistent(directory)
+            # Everything that was acknowledged, and at most the one transaction that was under way besides.
+            assert max(told, last) <= found
         last = found
 
 

@@ -17,6 +17,7 @@ from perdure.errors import CorruptError, LockedError, MissingError, StorageError
 from perdure.fs import Fs
 from perdure.testing import FaultyFs, crashsim, failing_everywhere
 from perdure.testing.crashsim import Log
+from tests.crash import _figures as figures
 from tests.crash._ledger import Ledger, payload
 from tests.crash._mistakes import CarelessFs, make
 from tests.crash._workloads import STORE, check, check_store
@@ -141,8 +142,8 @@ def _tidy(directory: str) -> object:
 @pytest.mark.parametrize(("mode", "error"), PLANS)
 def test_nothing_acknowledged_is_lost_whichever_call_fails(mode: str, error: int, directory: str) -> None:
     turns, problems = sweep(directory, mode, error)
+    figures.tried(figures.DISK_FAILURES, turns, problems)
     assert turns > 5
-    assert not problems, "\n".join(problems)
 
 
 def test_short_writes_everywhere_change_nothing(directory: str) -> None:
@@ -218,7 +219,7 @@ def refused_batches(mode: str, fail_at: int) -> Callable[[str, Fs, Log], None]:
 @pytest.mark.parametrize("model", ["posix", "btrfs", "ext4"])
 def test_refused_entries_do_not_come_back_after_a_power_cut(model: str, fail_at: int) -> None:
     report = crashsim.explore(refused_batches("partial", fail_at), check, models=[model], limit=64)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 def failing_once(mode: str, fail_at: int) -> tuple[Callable[[str, Fs, Log], None], list[FaultyFs]]:
@@ -242,7 +243,7 @@ def error_then_cut(mode: str, model: str, first: int, step: int, limit: int, sec
     while deadline is None or time.monotonic() < deadline:
         run, used = failing_once(mode, fail_at)
         report = crashsim.explore(run, check, models=[model], limit=limit)
-        assert not report.failures, f"{mode} at call {fail_at}\n{report}"
+        figures.explored(report, f"{mode} at call {fail_at}")
         if used[0].fired is None:
             break
         fail_at += step
@@ -275,10 +276,11 @@ def test_failing_disk_at_length(mode: str, directory: str, crash_seconds: float)
     for error in errno.errorcode:
         if time.monotonic() > deadline:
             return
-        _, problems = sweep(directory, mode, error)
-        assert not problems, "\n".join(problems)
+        turns, problems = sweep(directory, mode, error)
+        figures.tried(figures.DISK_FAILURES, turns, problems)
 
 
+@pytest.mark.mistake
 @pytest.mark.parametrize(
     ("mistake", "mode"),
     [("partial record stays", "partial"), ("sync retried", "lying"), ("sync retried", "lying-cached")],
@@ -288,13 +290,14 @@ def test_mistakes_of_the_library_are_found(
 ) -> None:
     make(mistake, monkeypatch)
     _, problems = sweep(directory, mode, errno.EIO)
-    assert problems
+    figures.found(mistake, problems)
 
 
+@pytest.mark.mistake
 @pytest.mark.parametrize(("mistake", "mode"), [("short write ignored", "short"), ("cache believed", "lying-cached")])
 def test_mistakes_of_the_file_system_layer_are_found(mistake: str, mode: str, directory: str) -> None:
     _, problems = sweep(directory, mode, errno.EIO, lambda fs: CarelessFs(fs, {mistake}))
-    assert problems
+    figures.found(mistake, problems)
 
 
 def opens_twice(directory: str, fs: Fs) -> bool:
@@ -308,6 +311,7 @@ def opens_twice(directory: str, fs: Fs) -> bool:
     return True
 
 
+@pytest.mark.mistake
 def test_a_second_writer_is_refused_and_a_missing_lock_is_found(directory: str) -> None:
     assert not opens_twice(directory, Fs())
-    assert opens_twice(directory, CarelessFs(Fs(), {"no lock"}))
+    figures.found("no lock", opens_twice(directory, CarelessFs(Fs(), {"no lock"})))

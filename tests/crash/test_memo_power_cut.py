@@ -17,6 +17,7 @@ import pytest
 from perdure.errors import PerdureError
 from perdure.memo import memo, persisted
 from perdure.testing import failing_everywhere
+from tests.crash import _figures as figures
 
 WORKER = """
 import os, sys, warnings
@@ -80,7 +81,8 @@ def test_a_persisted_result_is_whole_or_absent_whatever_fails(tmp_path: Path, mo
 
         if stored:
             fs.drop_caches()
-        assert Next().value in (("new",) if stored else ("new", "computed again"))
+        with figures.trying(figures.DISK_FAILURES):
+            assert Next().value in (("new",) if stored else ("new", "computed again"))
 
 
 def run_and_kill(directory: Path, seed: int, after_s: float, processes: int) -> None:
@@ -100,7 +102,8 @@ def run_and_kill(directory: Path, seed: int, after_s: float, processes: int) -> 
             code = child.wait(30)
             assert child.stdout is not None
             child.stdout.close()
-            assert code == -signal.SIGKILL, "a worker found something wrong before it was killed"
+            with figures.trying(figures.KILLS):
+                assert code == -signal.SIGKILL, "a worker found something wrong before it was killed"
 
 
 def kill_again_and_again(directory: Path, seconds: float) -> None:
@@ -161,8 +164,9 @@ def test_an_interrupt_at_any_line_leaves_a_right_next_call(tmp_path: Path) -> No
             pass
         finally:
             sys.settrace(None)
-        assert f(1) == [1]
-        assert f(1) == [1]
+        with figures.trying(figures.INTERRUPTS):
+            assert f(1) == [1]
+            assert f(1) == [1]
         if interrupts.left > 0:
             break
     assert 50 < number < 999

@@ -10,6 +10,7 @@ import pytest
 from perdure.fs import Fs
 from perdure.testing import crashsim
 from perdure.testing.crashsim import Log, Workload
+from tests.crash import _figures as figures
 from tests.crash._mistakes import CarelessFs, make
 from tests.crash._workloads import SCRIPTS, check, restart, workload
 
@@ -19,7 +20,7 @@ MODELS = ("posix", "btrfs", "ext4")
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_acknowledged_entries_survive_a_power_cut_at_every_step(name: str) -> None:
     report = crashsim.explore(workload(SCRIPTS[name]), check, limit=16)
-    assert not report.failures, report
+    figures.explored(report)
     assert report.complete
 
 
@@ -27,7 +28,7 @@ def test_acknowledged_entries_survive_a_power_cut_at_every_step(name: str) -> No
 @pytest.mark.parametrize("name", ["batches", "snapshots", "reopened"])
 def test_recovery_itself_survives_a_power_cut(name: str, model: str) -> None:
     report = crashsim.explore(workload(SCRIPTS[name]), check, models=[model], recover=restart, nested=True, limit=24)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -35,7 +36,7 @@ def test_nothing_is_built_on_what_a_killed_process_never_synced(model: str) -> N
     report = crashsim.explore(
         workload(SCRIPTS["everything"][:7]), check, models=[model], recover=restart, kill_restart=True, limit=2
     )
-    assert not report.failures, report
+    figures.explored(report)
 
 
 def test_authenticated_journal_survives_a_power_cut_at_every_step() -> None:
@@ -46,7 +47,7 @@ def test_authenticated_journal_survives_a_power_cut_at_every_step() -> None:
         models=["posix", "ext4"],
         limit=8,
     )
-    assert not report.failures, report
+    figures.explored(report)
 
 
 @pytest.mark.crash
@@ -66,7 +67,7 @@ def test_power_cuts_at_length(name: str, crash_seconds: float) -> None:
             seed=seed,
             seconds_max=left,
         )
-        assert not report.failures, f"seed {seed}\n{report}"
+        figures.explored(report, f"seed {seed}")
         seed += 1
 
 
@@ -80,6 +81,7 @@ def careless(run: Workload, mistake: str) -> Workload:
     return run_careless
 
 
+@pytest.mark.mistake
 @pytest.mark.parametrize(
     ("mistake", "model", "script"),
     [
@@ -93,10 +95,11 @@ def test_missing_syncs_are_found(mistake: str, model: str, script: str) -> None:
     report = crashsim.explore(
         careless(workload(SCRIPTS[script]), mistake), check, models=[model], limit=100, failures_max=1
     )
-    assert report.failures
+    figures.found(mistake, report.failures)
     assert "lost" in str(report) or "refused" in str(report)
 
 
+@pytest.mark.mistake
 @pytest.mark.parametrize("mistake", ["parent synced once", "no sync"])
 def test_missing_syncs_at_the_restart_are_found(mistake: str) -> None:
     report = crashsim.explore(
@@ -108,9 +111,10 @@ def test_missing_syncs_at_the_restart_are_found(mistake: str) -> None:
         limit=12,
         failures_max=1,
     )
-    assert report.failures
+    figures.found(mistake, report.failures)
 
 
+@pytest.mark.mistake
 @pytest.mark.parametrize(
     ("mistake", "model", "script", "kill"),
     [
@@ -128,7 +132,7 @@ def test_mistakes_of_the_library_are_found(
     report = crashsim.explore(
         workload(script), check, models=[model], recover=restart, kill_restart=kill, limit=100, failures_max=1
     )
-    assert report.failures
+    figures.found(mistake, report.failures)
 
 
 def test_a_failure_can_be_looked_at(tmp_path: object) -> None:

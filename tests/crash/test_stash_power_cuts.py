@@ -24,6 +24,7 @@ from perdure.stash import (
 )
 from perdure.testing import crashsim
 from perdure.testing.crashsim import Check, Log, Workload
+from tests.crash import _figures as figures
 
 Make = Callable[[str, Fs], Stash]
 
@@ -192,21 +193,21 @@ CASES: dict[str, tuple[Workload, Check]] = {
 def test_a_power_cut_at_every_step_keeps_the_promise(case: str) -> None:
     run, check = CASES[case]
     report = crashsim.explore(run, check, limit=24)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "deleting"])
 def test_nothing_is_built_on_what_a_killed_process_never_synced(case: str) -> None:
     run, check = CASES[case]
     report = crashsim.explore(run, check, models=["posix"], recover=run, kill_restart=True, limit=3)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 @pytest.mark.parametrize("case", ["replacing in a directory", "replacing in a compacting log", "filling a directory"])
 def test_recovery_itself_survives_a_power_cut(case: str) -> None:
     run, check = CASES[case]
     report = crashsim.explore(run, check, models=["ext4"], recover=run, nested=True, limit=8)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 @pytest.mark.crash
@@ -221,7 +222,7 @@ def test_power_cuts_at_length(case: str, crash_seconds: float) -> None:
             run, check, recover=run, nested=nested, kill_restart=restart, limit=400 if seed % 3 == 0 else 20, seed=seed,
             seconds_max=left,
         )  # fmt: skip
-        assert not report.failures, f"seed {seed}\n{report}"
+        figures.explored(report, f"seed {seed}")
         seed += 1
 
 
@@ -245,6 +246,7 @@ class Careless(Fs):
         return object.__getattribute__(self, name)
 
 
+@pytest.mark.mistake
 @pytest.mark.parametrize("without", ["sync", "sync_names"])
 @pytest.mark.parametrize("case", ["replacing in a directory", "growing a directory", "filling a directory"])
 def test_leaving_out_a_sync_is_found(case: str, without: str) -> None:
@@ -252,7 +254,7 @@ def test_leaving_out_a_sync_is_found(case: str, without: str) -> None:
     report = crashsim.explore(
         lambda directory, fs, log: run(directory, Careless(fs, without), log), check, models=["posix"], limit=24
     )
-    assert report.failures
+    figures.found(f"stash: no {without}", report.failures)
 
 
 def test_numbers_are_never_given_twice(tmp_path: Path) -> None:
@@ -269,5 +271,5 @@ def test_numbers_are_never_given_twice(tmp_path: Path) -> None:
         return None if whole and len(found) <= tried else f"{found}"
 
     report = crashsim.explore(run, check, limit=24)
-    assert not report.failures, report
+    figures.explored(report)
     assert os.listdir(tmp_path) == []

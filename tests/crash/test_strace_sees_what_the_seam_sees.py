@@ -12,6 +12,7 @@ import pytest
 import perdure.fs
 from perdure.testing import crashsim
 from perdure.testing.crashsim import Event
+from tests.crash import _figures as figures
 from tests.crash._workloads import SCRIPTS, check
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +58,7 @@ def test_what_strace_recorded_gives_the_files_that_are_there(tmp_path: Path) -> 
         fs.events += seen
 
     report = crashsim.explore(replay, check, models=["ext4"])  # type: ignore[arg-type]
-    assert not report.failures, report
+    figures.explored(report)
     assert report.states > 10
 
 

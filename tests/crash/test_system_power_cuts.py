@@ -15,6 +15,7 @@ from perdure.errors import PerdureError
 from perdure.fs import Fs
 from perdure.testing import crashsim
 from perdure.testing.crashsim import Log
+from tests.crash import _figures as figures
 from tests.crash._mistakes import CarelessFs
 from tests.unit.system.interrupting import strike_once
 from tests.unit.system.models import Counter, Wiki
@@ -60,7 +61,7 @@ SCRIPTS: dict[str, tuple[type, list[Command], dict[str, Any]]] = {
 def test_a_power_cut_leaves_the_state_after_some_of_the_commands(name: str) -> None:
     factory, commands, options = SCRIPTS[name]
     report = crashsim.explore_system(factory, commands, limit=24, seconds_max=4, **options)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 @pytest.mark.parametrize("name", ["outcomes", "roll-backs", "snapshots and retention"])
@@ -69,7 +70,7 @@ def test_a_second_power_cut_and_a_kill_before_it_do_no_harm(name: str) -> None:
     report = crashsim.explore_system(
         factory, commands[:3], models=["ext4"], nested=True, kill_restart=True, limit=6, seconds_max=4, **options
     )
-    assert not report.failures, report
+    figures.explored(report)
 
 
 @pytest.mark.crash
@@ -89,7 +90,7 @@ def test_power_cuts_over_systems_at_length(name: str, crash_seconds: float) -> N
             seconds_max=left,
             **options,
         )
-        assert not report.failures, f"seed {seed}\n{report}"
+        figures.explored(report, f"seed {seed}")
         seed += 1
 
 
@@ -148,7 +149,7 @@ class Group:
 def test_group_commit_keeps_its_promise_to_each_thread() -> None:
     group = Group(rounds=3)
     report = crashsim.explore(group.workload, group.check, limit=20, seconds_max=6)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 @pytest.mark.crash
@@ -158,7 +159,7 @@ def test_group_commit_at_length(crash_seconds: float) -> None:
     while (left := deadline - time.monotonic()) > 0:
         group = Group(rounds=4)
         report = crashsim.explore(group.workload, group.check, limit=200, seed=seed, seconds_max=left)
-        assert not report.failures, f"seed {seed}\n{report}"
+        figures.explored(report, f"seed {seed}")
         seed += 1
 
 
@@ -194,7 +195,7 @@ def _check_interrupted(directory: str, acknowledged: int, tried: int) -> str | N
 
 def test_an_interrupt_that_was_told_stays_told() -> None:
     report = crashsim.explore(_interrupted, _check_interrupted, limit=24, seconds_max=4)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 # ---- rotation: segments of a few commands
@@ -207,19 +208,20 @@ def test_rotation_under_a_system_keeps_its_promise(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(_open, "Place", lambda *places: place(*places, segment_bytes_max=300))
     commands = [add(1), add(2), snapshot, add(3), lambda counter: counter.refuse(), add(4), add(5), snapshot, add(6)]
     report = crashsim.explore_system(Counter, commands, limit=16, seconds_max=8)
-    assert not report.failures, report
+    figures.explored(report)
 
 
 # ---- the test of the test
 
 
+@pytest.mark.mistake
 def test_a_system_that_does_not_sync_is_found() -> None:
     def careless(directory: str, fs: Fs, log: Log) -> None:
         group.workload(directory, CarelessFs(fs, {"no sync"}), log)
 
     group = Group(rounds=1)
     report = crashsim.explore(careless, group.check, models=["ext4"], limit=50)
-    assert report.failures
+    figures.found("system: no sync", report.failures)
 
 
 def test_a_state_that_never_was_is_told_apart_from_a_lost_one() -> None:
