@@ -28,7 +28,7 @@ class Clock(Protocol):
 class WallClock:
     """The machine's own clock."""
 
-    time_ns = staticmethod(_time.time_ns)
+    time_ns: staticmethod[[], int] = staticmethod(_time.time_ns)
 
 
 class Moment:
@@ -37,10 +37,10 @@ class Moment:
     __slots__ = ("at_ns", "drawn", "log_id", "seq", "utc_offset_min")
 
     def __init__(self, log_id: bytes) -> None:
-        self.log_id = log_id
-        self.seq = 0
-        self.at_ns = 0
-        self.utc_offset_min = 0
+        self.log_id: bytes = log_id
+        self.seq: int = 0
+        self.at_ns: int = 0
+        self.utc_offset_min: int = 0
         self.drawn: _random.Random | None = None
 
     def set(self, seq: int, at_ns: int, utc_offset_min: int) -> None:
@@ -63,7 +63,7 @@ class _Running(_threading.local):
     moment: Moment | None = None
 
 
-running = _Running()
+running: _Running = _Running()
 
 _EPOCH = _datetime.datetime(1970, 1, 1, tzinfo=_datetime.UTC)
 
@@ -133,7 +133,7 @@ class CommandRandom:
         return getattr(_random if moment is None else moment.random, name)
 
 
-rng = CommandRandom()
+rng: CommandRandom = CommandRandom()
 
 
 class SystemClock:
@@ -149,8 +149,27 @@ class SystemClock:
     def __reduce__(self) -> tuple[type[SystemClock], tuple[()]]:
         return SystemClock, ()
 
-    now = staticmethod(now)
-    utcnow = staticmethod(utcnow)
-    today = staticmethod(today)
-    time = staticmethod(time)
-    uuid4 = staticmethod(uuid4)
+    @staticmethod
+    def now(tz: _datetime.tzinfo | None = None) -> _datetime.datetime:
+        """``perdure.clock.now``."""
+        return now(tz)
+
+    @staticmethod
+    def utcnow() -> _datetime.datetime:
+        """``perdure.clock.utcnow``."""
+        return utcnow()
+
+    @staticmethod
+    def today() -> _datetime.date:
+        """``perdure.clock.today``."""
+        return today()
+
+    @staticmethod
+    def time() -> float:
+        """``perdure.clock.time``."""
+        return time()
+
+    @staticmethod
+    def uuid4() -> _uuid.UUID:
+        """``perdure.uuid4``."""
+        return uuid4()

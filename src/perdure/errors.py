@@ -54,7 +54,7 @@ class PerdureError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.path = None if path is None else os.fspath(path)
+        self.path: str | None = None if path is None else os.fspath(path)
         self.offset = offset
         self.seq = seq
         self.hint = hint
@@ -116,7 +116,9 @@ class PersistableError(UsageError):
 class DuplicateKeyError(UsageError, KeyError):
     """The key is there already. Nothing was changed."""
 
-    __str__ = PerdureError.__str__
+    def __str__(self) -> str:
+        # Not KeyError's, which would show the message in quotes.
+        return PerdureError.__str__(self)
 
 
 class StorageError(PerdureError):

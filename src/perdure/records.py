@@ -79,7 +79,7 @@ class Chain:
     def __init__(self, keys: Sequence[bytes], value: bytes = bytes(MAC_BYTES)) -> None:
         self._keys = tuple(_as_key(key) for key in keys)
         self._key = self._keys[0]
-        self.value = value
+        self.value: bytes = value
 
     def extend(self, covered: bytes) -> bytes:
         """The code of the next record, which becomes the new end of the chain."""

@@ -93,15 +93,15 @@ class FileJournal:
         self._sync_names()
         self.recovered: Recovered | None = recovered
         self.cut: Cut | None = recovered.cut
-        self.log_id = log_id or (recovered.segments[-1].header.log_id if recovered.segments else os.urandom(16))
-        self.last_seq = max(recovered.last_seq, after)
-        self.durable_seq = self.last_seq
-        self.last_at_ns = recovered.last_at_ns
+        self.log_id: bytes = log_id or (recovered.segments[-1].header.log_id if recovered.segments else os.urandom(16))
+        self.last_seq: int = max(recovered.last_seq, after)
+        self.durable_seq: int = self.last_seq
+        self.last_at_ns: int = recovered.last_at_ns
         self._marked_seq = self.last_seq
         # Written with the newest key from here on, whichever of them the last record was read with.
         self._chain = None if recovered.chain is None else recovered.chain.at(recovered.chain.value)
         self._last_number = recovered.last_number
-        self.capabilities = Capabilities(RECORD_BYTES_MAX, _PROMISES[durability], shared=False)
+        self.capabilities: Capabilities = Capabilities(RECORD_BYTES_MAX, _PROMISES[durability], shared=False)
         close_in_forked_children(self)
         if recovered.cut is not None:
             # Appending goes on in a new segment, which says by its first seq where the old one was cut. If there is no

@@ -36,7 +36,7 @@ class DirectoryFollower:
         self._watermark = 0
         self._at_mark = False
         self._pending: list[Entry] = []
-        self.after = after
+        self.after: int = after
         self._locate()
 
     @property

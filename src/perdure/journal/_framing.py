@@ -89,7 +89,7 @@ class BinaryFraming:
     """The layout of ``docs/format/journal-v1.md``: the default."""
 
     name = "binary"
-    head_bytes_max = _FIXED.size + SEGMENT_DESCRIPTION_BYTES_MAX + records.MAC_BYTES
+    head_bytes_max: int = _FIXED.size + SEGMENT_DESCRIPTION_BYTES_MAX + records.MAC_BYTES
 
     encode = staticmethod(records.encode)
     scan = staticmethod(records.scan)
@@ -148,4 +148,4 @@ class BinaryFraming:
         return SegmentHeader(number, base, created, log_id, durability, start, description), size, chain
 
 
-BINARY = BinaryFraming()
+BINARY: Framing = BinaryFraming()

@@ -21,11 +21,11 @@ class MemoryJournal:
         self._first_seq = 1
         self._closed = False
         self._bytes_written = 0
-        self.log_id = os.urandom(16)
-        self.last_seq = 0
-        self.durable_seq = 0
-        self.last_at_ns = 0
-        self.capabilities = Capabilities(RECORD_BYTES_MAX, "memory: survives nothing", shared=False)
+        self.log_id: bytes = os.urandom(16)
+        self.last_seq: int = 0
+        self.durable_seq: int = 0
+        self.last_at_ns: int = 0
+        self.capabilities: Capabilities = Capabilities(RECORD_BYTES_MAX, "memory: survives nothing", shared=False)
 
     @property
     def failure(self) -> str | None:

@@ -48,7 +48,7 @@ class Limbo:
     __slots__ = ("opened",)
 
     def __init__(self, opened: Any) -> None:
-        self.opened = opened
+        self.opened: Any = opened
 
 
 def opened_of(container: Tracked) -> Any:

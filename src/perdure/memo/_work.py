@@ -54,8 +54,8 @@ class PersistedWork(Deallocatable):
         fs: Fs | None = None,
     ) -> None:
         super().__init__()
-        self.name = str(path)
-        self.path = path if isinstance(path, Path) else None
+        self.name: str = str(path)
+        self.path: Path | None = path if isinstance(path, Path) else None
         self.cache_global = cache_global
         self.transient = transient
         self.mkdir = mkdir

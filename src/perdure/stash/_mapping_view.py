@@ -14,7 +14,7 @@ class StashMapping(MutableMapping[str, Any]):
     __slots__ = ("stash",)
 
     def __init__(self, stash: Stash) -> None:
-        self.stash = stash
+        self.stash: Stash = stash
 
     def __getitem__(self, name: str) -> Any:
         if not isinstance(name, str):

@@ -7,6 +7,7 @@ from types import GeneratorType
 from typing import Any, Protocol
 
 from perdure.clock import Moment, running
+from perdure.codecs import Codec
 from perdure.errors import ReadOnlyError
 from perdure.machine import Machine, RecoveryReport
 from perdure.system._command import Arguments, Keywords, encode_command
@@ -49,13 +50,13 @@ class System:
         checker: Checker | None = None,
     ) -> None:
         self.engine = engine
-        self.machine = engine if isinstance(engine, Machine) else None
+        self.machine: Machine | None = engine if isinstance(engine, Machine) else None
         self.state = state
-        self.root = state.root
+        self.root: Any = state.root
         self.path = path
         self.report = report
         self.checker = checker
-        self.codec = state.codec
+        self.codec: Codec = state.codec
 
     def command(
         self, method: str, function: Callable[..., Any], args: Arguments, kwargs: Keywords, exclusive: bool = True

@@ -20,7 +20,7 @@ class TestSystemMixin:
             assert wiki.create_page("Home").made == datetime.datetime(2030, 1, 1)
     """
 
-    __test__ = False  # Its name makes pytest look for tests in it.
+    __test__: bool = False  # Its name makes pytest look for tests in it.
 
     def __init_subclass__(cls) -> None:
         # A class that mixes it in is looked into like any other.

@@ -25,6 +25,7 @@ PRIMITIVES = (
     "rmdir",
     "names",
     "stat",
+    "touch",
     "size",
     "forget_cached",
     "lock",
@@ -37,7 +38,7 @@ class WrappingFs(Fs):
 
     def __init__(self, inner: Fs | None = None) -> None:
         """``inner``: the machine's own file system by default."""
-        self.inner = inner or Fs()
+        self.inner: Fs = inner or Fs()
 
     def open(self, path: str, flags: int, mode: int = FILE_MODE) -> int:
         return self.inner.open(path, flags, mode)
@@ -80,6 +81,9 @@ class WrappingFs(Fs):
 
     def stat(self, path: str) -> os.stat_result:
         return self.inner.stat(path)
+
+    def touch(self, path: str) -> None:
+        self.inner.touch(path)
 
     def size(self, fd: int) -> int:
         return self.inner.size(fd)
