@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -197,13 +200,55 @@ def test_recording_follows_renames_and_forgets_what_is_gone(tmp_path: object) ->
     assert Event("promise", acknowledged=1, tried=2).tried == 2
 
 
-def test_a_forked_child_is_not_recorded_in_silence(tmp_path: object) -> None:
-    fs = RecordingFs(str(tmp_path))
+def in_a_child(work: Callable[[], None]) -> None:
     child = os.fork()
     if child == 0:
+        code = 1
         try:
-            fs.mkdir(os.path.join(str(tmp_path), "d"))
-        except RuntimeError:
-            os._exit(7)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_what_a_forked_child_does_is_recorded_in_its_place(tmp_path: Path) -> None:
+    fs = RecordingFs(str(tmp_path))
+    log = Log(fs.events, before=fs.collect)
+    # Whoever holds the lock in the parent must not keep the child from working.
+    with fs._lock:
+        holder = threading.Thread(target=lambda: fs.mkdir(str(tmp_path / "parent")))
+        holder.start()
+        in_a_child(lambda: fs.write_atomically(str(tmp_path / "file"), [b"one", b"two"]))
+    holder.join()
+    in_a_child(lambda: fs.mkdir(str(tmp_path / "second")))
+    log.acknowledged(1)
+    in_a_child(lambda: fs.rename(str(tmp_path / "file"), str(tmp_path / "moved")))
+    fs.collect()
+    assert [event.kind for event in fs.events] == [
+        "create", "write", "write", "sync", "rename", "sync_names", "mkdir", "mkdir", "promise", "rename",
+    ]  # fmt: skip
+    assert [event.data for event in fs.events if event.kind == "write"] == [b"one", b"two"]
+    assert fs.events[4].target == "file"
+
+
+@pytest.mark.parametrize("careful", [True, False])
+def test_a_child_that_does_not_sync_is_found(careful: bool) -> None:
+    def run(directory: str, fs: Fs, log: Log) -> None:
+        draft = os.path.join(directory, "draft")
+
+        def write() -> None:
+            fd = fs.create(draft)
+            fs.write_all(fd, b"1!" * 500)
+            if careful:
+                fs.sync(fd)
+            fs.close(fd)
+
+        log.tried(1)
+        in_a_child(write)
+        fs.rename_durably(draft, os.path.join(directory, "number"))
+        log.acknowledged(1)
+
+    report = crashsim.explore(run, check, models=["posix", "btrfs"])
+    assert bool(report.failures) is not careful, report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 Kind = Literal[
@@ -42,8 +43,17 @@ class Log:
     Each call is a moment in the recording: power may fail before it and after it.
     """
 
-    def __init__(self, events: list[Event], acknowledged: int = 0, tried: int = 0) -> None:
+    def __init__(
+        self,
+        events: list[Event],
+        acknowledged: int = 0,
+        tried: int = 0,
+        *,
+        before: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``before``: called before each note, to bring ``events`` up to date."""
         self._events = events
+        self._before = before
         self._acknowledged = acknowledged
         self._tried = tried
 
@@ -61,4 +71,5 @@ class Log:
         self._note()
 
     def _note(self) -> None:
+        self._before()
         self._events.append(Event("promise", acknowledged=self._acknowledged, tried=self._tried))

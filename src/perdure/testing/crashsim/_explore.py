@@ -78,7 +78,9 @@ def record(
     """Runs a workload in a directory that holds ``tree``, and returns what it did, and ``tree``."""
     write_tree(tree, directory)
     events: list[Event] = []
-    workload(directory, RecordingFs(directory, events=events), Log(events, acknowledged, tried))
+    fs = RecordingFs(directory, events=events)
+    workload(directory, fs, Log(events, acknowledged, tried, before=fs.collect))
+    fs.collect()
     return events, tree
 
 
