@@ -7,7 +7,7 @@ from perdure.journal._file import FileJournal
 from perdure.journal._follow import DirectoryFollower
 from perdure.journal._framing import BINARY, Framing, SegmentHeader
 from perdure.journal._memory import MemoryJournal
-from perdure.journal._protocol import Capabilities, Draft, Durability, Journal, start_of_last_append
+from perdure.journal._protocol import Capabilities, CopyingJournal, Draft, Durability, Journal, start_of_last_append
 from perdure.journal._recovery import CUT_DIRECTORY, Cut, Recovered, recover
 from perdure.journal._segments import (
     Segment,
@@ -24,6 +24,7 @@ __all__ = [
     "BINARY",
     "CUT_DIRECTORY",
     "Capabilities",
+    "CopyingJournal",
     "Cut",
     "DirectoryFollower",
     "Draft",

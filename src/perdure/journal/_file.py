@@ -11,6 +11,7 @@ from typing import Any
 from perdure.clock import Clock, WallClock, utc_offset_min
 from perdure.errors import ClosedError, Outcome, RecordTooLargeError, StorageError, UsageError, WriteError
 from perdure.fs import Fs, close_in_forked_children, temporary_name
+from perdure.journal._follow import DirectoryFollower
 from perdure.journal._framing import BINARY, Framing, SegmentHeader
 from perdure.journal._protocol import Capabilities, Draft, Durability
 from perdure.journal._recovery import Cut, Recovered, check_same_log, recover
@@ -56,10 +57,12 @@ class FileJournal:
         chain: Chain | None = None,
         description: Mapping[str, Any] | None = None,
         segment_bytes_max: int = SEGMENT_BYTES_MAX,
+        copied: bool = False,
     ) -> None:
         """Recovers what is there. ``after``: the seq that a snapshot covers; what lies before need not be readable.
 
         ``log_id``: what the snapshots say; ``None`` for a new journal. Entries behind ``after`` are in ``recovered``.
+        ``copied``: it is a copy of another journal that may begin behind ``after``, without a file before that.
 
         Raises:
             CorruptError, MissingError, FormatVersionError: nothing was changed on disk.
@@ -88,7 +91,7 @@ class FileJournal:
         self._offset_min = 0
         self._offset_until_ns = 0
 
-        recovered = recover(self._fs, framing, directory, after, chain, writer=True)
+        recovered = recover(self._fs, framing, directory, after, chain, writer=True, copied=copied)
         check_same_log(recovered.segments, log_id, directory)
         self._sync_names()
         self.recovered: Recovered | None = recovered
@@ -180,6 +183,38 @@ class FileJournal:
                 left > 0,
             )
         self._put(data, seq, chain_value)
+
+    def copy(self, entries: Sequence[Entry]) -> None:
+        """See ``CopyingJournal.copy``."""
+        if self._failure is not None or self._sync_failure is not None:
+            raise self._refusal()
+        first, last = entries[0], entries[-1]
+        if first.seq != self.last_seq + 1 or last.seq != self.last_seq + len(entries):
+            raise UsageError(
+                f"the journal is at seq {self.last_seq}; {first.seq} to {last.seq} do not continue it", seq=first.seq
+            )
+        if self._fd < 0 or (self._size_bytes >= self._segment_bytes_max and first.kind != OUTCOME):
+            self._roll()
+        chain, salt, durable_seq, encode = self._chain, self._salt, self.durable_seq, self._encode
+        chain_value = None if chain is None else chain.value
+        data = b"".join(
+            encode(
+                entry.seq,
+                entry.at_ns,
+                entry.kind,
+                entry.payload,
+                durable_seq,
+                entry.utc_offset_min,
+                entry.client,
+                entry.counter,
+                chain,
+                salt,
+                entry.more,
+            )
+            for entry in entries
+        )
+        self._put(data, last.seq, chain_value)
+        self.last_at_ns = max(self.last_at_ns, last.at_ns)
 
     def _put(self, data: bytes, seq: int, chain_value: bytes | None) -> None:
         """Writes ``data`` and counts it: wholly, or not at all, or the journal is failed."""
@@ -385,6 +420,11 @@ class FileJournal:
         if end_seq > after:
             yield from entries_of(self._fs, self._framing, recovered.segments, after, end_seq)
         yield last, recovered.tail.entries[max(0, after + 1 - last.base_seq) :]
+
+    def follow(self, after: int) -> DirectoryFollower:
+        """A reader of what comes behind ``after``, for another thread. Raises like ``DirectoryFollower``."""
+        reading = None if self._chain is None else self._chain.at(bytes(16))
+        return DirectoryFollower(self._directory, fs=self._fs, framing=self._framing, after=after, chain=reading)
 
     # ---- retention and end
 

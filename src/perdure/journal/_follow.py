@@ -36,6 +36,7 @@ class DirectoryFollower:
         self._watermark = 0
         self._at_mark = False
         self._pending: list[Entry] = []
+        self._window_bytes = 0
         self.after: int = after
         self._locate()
 
@@ -55,8 +56,11 @@ class DirectoryFollower:
         self._offset = segment.first_offset
         self._scanned_seq = segment.base_seq - 1
 
-    def poll(self) -> list[Entry]:
+    def poll(self, *, until: int = 0, bytes_max: int = 0) -> list[Entry]:
         """The entries that have settled since the last call, in order; empty where there are none.
+
+        ``until``: the writer says that everything up to this seq has settled. ``bytes_max``: read about so many bytes
+        at most, so that what there is comes in parts; 0 for everything at once.
 
         Raises:
             CorruptError: an entry that had been durable is damaged.
@@ -67,13 +71,12 @@ class DirectoryFollower:
             self._locate()
         while self._segment is not None:
             following = self._following()
-            self._read_on(following)
-            if following is None:
+            if not self._read_on(following, bytes_max) or following is None:
                 break
             if self._scanned_seq < following.base_seq - 1:
                 raise damaged(self._segment.path, self._offset, self._scanned_seq + 1, "the segment ends too early")
             self._enter(following)
-        settled = self._take_settled()
+        settled = self._take_settled(until)
         if settled:
             self.after = settled[-1].seq
         return settled
@@ -85,12 +88,19 @@ class DirectoryFollower:
             return None
         return read_header(self._fs, self._framing, path, self._chain)
 
-    def _read_on(self, following: Segment | None) -> None:
-        """Scans what was added to the segment. Behind the next one's first seq stands what was cut after a crash."""
+    def _read_on(self, following: Segment | None, bytes_max: int) -> bool:
+        """Scans what was added to the segment, and says whether that was all of it. Behind the next one's first seq
+        stands what was cut after a crash.
+        """
         assert self._segment is not None
         fd = self._fs.open_for_reading(self._segment.path)
         try:
-            data = self._fs.read_range(fd, self._offset, self._fs.size(fd) - self._offset)
+            size_bytes = left_bytes = self._fs.size(fd) - self._offset
+            if bytes_max:
+                # Where not even one record fits in, the next look is a wider one.
+                self._window_bytes = max(self._window_bytes, bytes_max)
+                size_bytes = min(left_bytes, self._window_bytes)
+            data = self._fs.read_range(fd, self._offset, size_bytes)
         finally:
             self._fs.close(fd)
         scanned = self._framing.scan(
@@ -105,21 +115,24 @@ class DirectoryFollower:
         self._scanned_seq = scanned.seq
         self._watermark = max(self._watermark, scanned.watermark)
         self._pending += scanned.entries
+        self._window_bytes = 0 if scanned.end or size_bytes == left_bytes else 2 * self._window_bytes
         if scanned.end:
             self._at_mark = scanned.marked
         if following is not None:
             self._pending = [entry for entry in self._pending if entry.seq < following.base_seq]
             self._scanned_seq = min(scanned.seq, following.base_seq - 1)
+        return size_bytes == left_bytes
 
-    def _take_settled(self) -> list[Entry]:
-        """Everything before a mark; else everything before the last append that has a command in it.
+    def _take_settled(self, until: int) -> list[Entry]:
+        """Everything before a mark; else everything before the last append that has a command in it, and up to
+        ``until``.
 
         That a later append is there proves both: it was begun when the earlier one was as durable as the writer
         promises, and it has the outcomes of the earlier one's commands in front.
         """
         count = len(self._pending)
         if not self._at_mark:
-            start = start_of_last_append(self._pending)
+            start = max(start_of_last_append(self._pending), until + 1)
             count = sum(1 for entry in self._pending if entry.seq < start)
         settled, self._pending = self._pending[:count], self._pending[count:]
         return [entry for entry in settled if entry.seq > self.after]

@@ -15,15 +15,16 @@ from perdure.records import Entry
 class MemoryJournal:
     """The ``Journal`` protocol on a list. Same rules, no disk: everything is "durable" at once."""
 
-    def __init__(self, *, clock: Clock | None = None) -> None:
+    def __init__(self, *, clock: Clock | None = None, after: int = 0, log_id: bytes | None = None) -> None:
+        """``after``, ``log_id``: of another journal that this one is to be a copy of, from there on."""
         self._clock = clock or WallClock()
         self._entries: list[Entry] = []
-        self._first_seq = 1
+        self._first_seq = after + 1
         self._closed = False
         self._bytes_written = 0
-        self.log_id: bytes = os.urandom(16)
-        self.last_seq: int = 0
-        self.durable_seq: int = 0
+        self.log_id: bytes = log_id or os.urandom(16)
+        self.last_seq: int = after
+        self.durable_seq: int = after
         self.last_at_ns: int = 0
         self.capabilities: Capabilities = Capabilities(RECORD_BYTES_MAX, "memory: survives nothing", shared=False)
 
@@ -51,6 +52,16 @@ class MemoryJournal:
             self._bytes_written += len(draft.payload)
         self.last_seq += len(drafts)
         self.durable_seq = self.last_seq
+
+    def copy(self, entries: Sequence[Entry]) -> None:
+        if self._closed:
+            raise ClosedError("the journal is closed")
+        if entries[0].seq != self.last_seq + 1 or entries[-1].seq != self.last_seq + len(entries):
+            raise UsageError(f"the journal is at seq {self.last_seq}", seq=entries[0].seq)
+        self._entries += entries
+        self._bytes_written += sum(len(entry.payload) for entry in entries)
+        self.last_seq = self.durable_seq = entries[-1].seq
+        self.last_at_ns = max(self.last_at_ns, entries[-1].at_ns)
 
     def sync(self) -> int:
         return self.durable_seq

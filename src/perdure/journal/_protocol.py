@@ -118,6 +118,19 @@ class Journal(Protocol):
         ...
 
 
+class CopyingJournal(Journal, Protocol):
+    """A journal that can be a copy of another one: the same entries with the same seqs, times and log id."""
+
+    def copy(self, entries: Sequence[Entry]) -> None:
+        """Puts entries of the other journal at the end, as they are: all of them or none. Else like ``append``.
+
+        Raises:
+            UsageError: they do not continue this one. Nothing was written.
+            WriteError: as ``append`` does.
+        """
+        ...
+
+
 def start_of_last_append(entries: Sequence[Entry]) -> int:
     """The first seq of the last append that has a command in it; behind the last entry where there is none.
 

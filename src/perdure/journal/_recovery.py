@@ -53,18 +53,21 @@ class Recovered(NamedTuple):
     tail: Scanned | None
 
 
-def recover(fs: Fs, framing: Framing, directory: str, after: int, chain: Chain | None, *, writer: bool) -> Recovered:
+def recover(
+    fs: Fs, framing: Framing, directory: str, after: int, chain: Chain | None, *, writer: bool, copied: bool = False
+) -> Recovered:
     """Looks at all segments that hold entries behind ``after``.
 
     ``writer``: the caller holds the directory's lock and will append. Then the last segment is made durable before it
-    is believed, and a torn tail is copied to a side file. Without it nothing is written.
+    is believed, and a torn tail is copied to a side file. Without it nothing is written. ``copied``: the entries up to
+    ``after`` stand in another directory, and nothing of them need be here.
 
     Raises:
         CorruptError, MissingError, FormatVersionError: nothing was changed.
         WriteError: the disk refused to make durable what was read. Nothing was believed.
     """
     segments = needed_segments(fs, framing, directory, after, chain)
-    if not segments and after > 0:
+    if not segments and after > 0 and not copied:
         # Retention never deletes the newest segment: where a snapshot says that there were entries, one must be there.
         raise MissingError(
             f"the journal is gone; a snapshot says that it had {after} entries",
