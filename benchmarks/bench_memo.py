@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.bench_memo`` prints them; ``run()`` returns them.
 
-All candidates of one row run in turns, a little each, in one process; what counts is the median of the rounds and the
-ratio to perdure's own. "memory": the process has the result already. "disk": another process computed it, or this one
+All candidates of one row run in turns, a little each, in one process; what counts is the median of the rounds, and that
+of the ratios to perdure's own in the same round. "memory": the process has the result already. "disk": another process computed it, or this one
 has forgotten it.
 """
 
@@ -26,7 +26,7 @@ ARRAY_BYTES = 100_000_000
 
 
 class Row(NamedTuple):
-    """``microseconds``: median of one call. ``ratio``: to perdure in the same case; above 1 perdure is faster."""
+    """``microseconds``: median of one call. ``ratio``: to perdure in the same round, median; above 1 perdure is faster."""
 
     case: str
     candidate: str
@@ -71,12 +71,12 @@ def compare(case: str, loops: int, calls: Calls) -> list[Row]:
                 times[name].append((time.perf_counter() - start) / loops * 1e6)
     finally:
         gc.enable()
-    own = statistics.median(times["perdure"])
     rows = []
     for name, call in calls.items():
         if callable(call):
-            median = statistics.median(times[name])
-            rows.append(Row(case, name, median, median / own))
+            # Round by round: what the machine does besides then counts for both.
+            ratio = statistics.median(theirs / own for theirs, own in zip(times[name], times["perdure"], strict=True))
+            rows.append(Row(case, name, statistics.median(times[name]), ratio))
         else:
             rows.append(Row(case, name, None, None, call))
     return rows

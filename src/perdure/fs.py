@@ -87,6 +87,10 @@ class Fs:
     def stat(self, path: str) -> os.stat_result:
         return os.lstat(path)
 
+    def touch(self, path: str) -> None:
+        """Sets the time of the last change to now, for whoever evicts what was not used for longest."""
+        os.utime(path, follow_symlinks=False)
+
     def size(self, fd: int) -> int:
         return os.fstat(fd).st_size
 

@@ -30,7 +30,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     payload: bytes
 
 
-_decoder = msgspec.msgpack.Decoder(Entry)
+_decode = msgspec.msgpack.Decoder(Entry).decode
 
 
 def encode_entry(entry: Entry) -> list[bytes]:
@@ -44,6 +44,6 @@ def decode_entry(data: bytes) -> Entry | None:
     if content is None:
         return None
     try:
-        return _decoder.decode(content)
+        return _decode(content)
     except msgspec.MsgspecError:
         return None

@@ -8,7 +8,7 @@ has deleted or replaced it, that counts here, too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from perdure.memo._missing import MISSING
@@ -57,18 +57,25 @@ class Front:
     def keep(self, key: bytes, kept: Kept) -> None:
         """Keep a result under its key, if it is small."""
         if len(kept.payload) <= ITEM_BYTES_MAX:
-            self._make_room(self._by_key)
-            self._by_key[key] = kept
+            items = self._by_key
+            if len(items) >= ITEMS_MAX:
+                self._make_room(items)
+            items[key] = kept
 
     def keep_plain(self, plain: Any, kept: Kept) -> None:
         """Keep a result that cannot change under the arguments themselves.
 
         ``plain``: types and values. Zeros are left out: ``0.0`` and ``-0.0`` are equal for a dict, and different keys.
         """
-        zero = any(type(each) is float and each == 0.0 for each in plain[1])
-        if not zero and not kept.raised and kept.value is not MISSING:
-            self._make_room(self._by_arguments)
-            self._by_arguments[plain] = kept
+        if kept.raised or kept.value is MISSING:
+            return
+        types, values = plain
+        if float in types and 0.0 in values:
+            return
+        items = self._by_arguments
+        if len(items) >= ITEMS_MAX:
+            self._make_room(items)
+        items[plain] = kept
 
     def forget(self, key: bytes) -> None:
         """Forget one result."""
@@ -96,4 +103,7 @@ def is_immutable(value: object) -> bool:
     kind = type(value)
     if kind in _SCALARS:
         return True
-    return kind in (tuple, frozenset) and all(map(is_immutable, value))  # type: ignore[call-overload]
+    if kind is not tuple and kind is not frozenset:
+        return False
+    members: Iterable[object] = value  # type: ignore[assignment]
+    return _SCALARS.issuperset(map(type, members)) or all(map(is_immutable, members))

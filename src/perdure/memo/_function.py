@@ -57,11 +57,8 @@ class Settings(NamedTuple):
     clock: Clock
 
 
-class Found(NamedTuple):
-    """A stored outcome: a result, or the exception that was raised instead."""
-
-    value: Any
-    raised: bool
+Found = tuple[Any, bool]
+"""A stored outcome: a result, or the exception that was raised instead; and whether it is that."""
 
 
 class Memo(Generic[P, R]):
@@ -191,8 +188,8 @@ class Memo(Generic[P, R]):
         if plain is not None:
             self._front.keep_plain(plain, kept)
         if kept.value is MISSING:
-            return Found(self._settings.codec.decode(kept.payload), kept.raised)
-        return Found(kept.value, kept.raised)
+            return self._settings.codec.decode(kept.payload), kept.raised
+        return kept.value, kept.raised
 
     def _is_still_so(self, key: bytes, kept: Kept) -> bool:
         """Whether what is in memory is what is in the directory, and not too old."""
@@ -218,7 +215,7 @@ class Memo(Generic[P, R]):
         if raised and not isinstance(value, Exception):
             return None
         self._keep(entry, value, stamp, plain)
-        return Found(value, raised)
+        return value, raised
 
     def _map(self, entry: Entry) -> Found | None:
         try:
@@ -228,7 +225,7 @@ class Memo(Generic[P, R]):
         if array is MISSING:
             warn(f"a stored array of {self._name} is damaged and is computed again")
             return None
-        return Found(array, False)
+        return array, False
 
     def _keep(self, entry: Entry, value: Any, stamp: Stamp, plain: Any) -> None:
         unchanging: Any | Missing = value if is_immutable(value) else MISSING
@@ -315,7 +312,7 @@ class Memo(Generic[P, R]):
         self._front.forget(key)
         if kind == "array":
             mapped = self._map(entry)
-            return value if mapped is None else mapped.value
+            return value if mapped is None else mapped[0]
         # Not ``value`` itself: a codec may make another type of it, and nobody shall see that at the second call only.
         return settings.codec.decode(payload)
 
@@ -362,9 +359,10 @@ class BoundMemo(Generic[P, R]):
 
 def deliver(found: Found) -> Any:
     """Return a stored result, or raise a stored exception."""
-    if found.raised:
-        raise found.value
-    return found.value
+    value, raised = found
+    if raised:
+        raise value
+    return value
 
 
 def function_name(function: Callable[..., Any]) -> str:

@@ -31,12 +31,8 @@ _TOUCH_AGE_S = 60.0
 _EVICT_TO = 0.9
 
 
-class Stamp(NamedTuple):
-    """Changes whenever the file is replaced."""
-
-    inode: int
-    modified_ns: int
-    size_bytes: int
+Stamp = tuple[int, int, int]
+"""Inode, time of change in nanoseconds, and size in bytes: another one whenever the file is replaced."""
 
 
 class _File(NamedTuple):
@@ -84,13 +80,16 @@ class Store:
     def read(self, key: bytes) -> tuple[Entry, Stamp] | None:
         """The entry of ``key``, whole and its own; ``None``, and a warning unless there is simply none, otherwise."""
         path = self._path(key)
+        fs = self._fs
         try:
-            fd = self._fs.open_for_reading(path)
+            fd = fs.open_for_reading(path)
             try:
                 found = os.fstat(fd)
-                data = self._fs.read_range(fd, 0, found.st_size)
+                data = fs.read_at(fd, found.st_size, 0)
+                if len(data) < found.st_size:
+                    data = fs.read_range(fd, 0, found.st_size)  # More than the system reads at once.
             finally:
-                self._fs.close(fd)
+                fs.close(fd)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -101,7 +100,8 @@ class Store:
             what = "is damaged" if entry is None else "belongs elsewhere"
             warn(f"a stored result of {self._function} {what} and is computed again: {path}")
             return None
-        self._touch(path, found.st_mtime)
+        if self._size_bytes_max is not None:
+            self._touch(path, found.st_mtime)
         return entry, _stamp(found)
 
     def stamp(self, key: bytes) -> Stamp | None:
@@ -111,7 +111,8 @@ class Store:
             found = self._fs.stat(path)
         except OSError:
             return None
-        self._touch(path, found.st_mtime)
+        if self._size_bytes_max is not None:
+            self._touch(path, found.st_mtime)
         return _stamp(found)
 
     def write(self, entry: Entry, *, array_bytes: int = 0) -> None:
@@ -219,11 +220,11 @@ class Store:
         return f"{self.directory}/{key.hex()}.entry"
 
     def _touch(self, path: str, modified_s: float) -> None:
-        """Note that the file was used; where nothing is ever evicted, or it was noted just now, do nothing."""
-        if self._size_bytes_max is not None and abs(time.time() - modified_s) > _TOUCH_AGE_S:
+        """Note that the file was used, unless that was done just now."""
+        if abs(time.time() - modified_s) > _TOUCH_AGE_S:
             with contextlib.suppress(OSError):
-                os.utime(path)
+                self._fs.touch(path)
 
 
 def _stamp(found: os.stat_result) -> Stamp:
-    return Stamp(found.st_ino, found.st_mtime_ns, found.st_size)
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -257,6 +257,10 @@ class FaultyFs(WrappingFs):
         self._check("stat", path)
         return self.inner.stat(path)
 
+    def touch(self, path: str) -> None:
+        self._check("touch", path)
+        self.inner.touch(path)
+
     def size(self, fd: int) -> int:
         self._check("size", self._path(fd))
         return self.inner.size(fd)

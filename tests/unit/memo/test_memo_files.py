@@ -155,6 +155,15 @@ def test_a_file_system_without_locks_still_serves(tmp_path: Path) -> None:
     assert not fs.open_fds
 
 
+def test_a_hit_that_cannot_be_noted_is_a_hit(tmp_path: Path) -> None:
+    make(tmp_path)(1)
+    os.utime(entry_path(make(tmp_path), 1), (0, 0))
+    fs = FaultyFs(fail_at=1, of=["touch"], mode="sticky", error=errno.EPERM)
+    assert make(tmp_path, fs=fs, size_bytes_max=1000)(1) == [1]
+    assert fs.fired is not None
+    assert len(calls) == 1
+
+
 def test_litter_of_interrupted_writes_goes_when_it_is_old(tmp_path: Path) -> None:
     f = make(tmp_path, size_bytes_max=1000)
     f(1)
