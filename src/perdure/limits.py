@@ -30,6 +30,16 @@ SNAPSHOTS_KEPT = 2
 """Snapshots that retention leaves, with every segment that restoring the older one needs."""
 SNAPSHOT_BLOCK_BYTES = 256 * KIB
 
+# Receipts of requests.
+RECEIPT_WINDOW = 256
+"""How far below its highest counter a client's request may be repeated: so many may be on their way at once."""
+RECEIPTS_MAX = 100_000
+"""Of all clients; beyond it those of the clients that have been silent the longest are forgotten."""
+RECEIPT_ANSWERS_BYTES_MAX = 4 * MIB
+"""Answers that are kept for repeated requests; beyond it the oldest are forgotten, and that they ran is not."""
+RECEIPTS_BYTES_MAX = 16 * MIB
+"""The receipts in a snapshot."""
+
 # Stored data.
 NESTING_DEPTH_MAX = 500
 """Containers within containers that a stored value may have."""
@@ -37,3 +47,14 @@ NESTING_DEPTH_MAX = 500
 # Recovery.
 PROGRESS_AFTER_S = 2.0
 """A restore longer than this shows its progress on a terminal."""
+
+# Sharing among processes.
+SHARED_FRAME_BYTES_MAX = 512 * MIB
+"""One message between a process and the owner of a directory."""
+SHARED_HELLO_BYTES_MAX = 64 * KIB
+"""The same, until the owner knows who is there."""
+SHARED_LEASE_S = 600.0
+"""The longest that one process waits for another: for an answer, for a lock, for an owner that recovers."""
+SHARED_CHUNK_COUNT = 1000
+"""Values that going through a shared dict fetches at a time, and SHARED_CHUNK_BYTES at most."""
+SHARED_CHUNK_BYTES = 1 * MIB

@@ -18,7 +18,7 @@ import pytest
 from perdure import digest, records
 from perdure.codecs import Json
 from perdure.journal import Draft, FileJournal, _framing
-from perdure.machine import Outcome
+from perdure.machine._answers import store_error
 from perdure.machine._outcomes import outcome_draft
 from perdure.records import COMMAND, OUTCOME, Chain
 from perdure.snapshots import FileSnapshotStore, SnapshotHeader, _format
@@ -166,9 +166,12 @@ def test_the_code_of_a_snapshot_is_computed_as_the_page_says(tmp_path: Path) -> 
 
 
 def test_outcomes_are_arrays_of_three() -> None:
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(Outcome(2, "raised", "builtins.TypeError"))) == [
-        2,
-        "raised",
-        "builtins.TypeError",
+    draft = outcome_draft(2, "raised", TypeError())
+    assert msgspec.msgpack.decode(draft.payload) == [2, "raised", "builtins.TypeError"]
+    assert draft.kind == OUTCOME == 2
+    error = ValueError("too much")
+    draft = outcome_draft(2, "aborted", error, store_error(error, Json()))
+    assert msgspec.msgpack.decode(draft.payload) == [
+        *[2, "aborted", "builtins.ValueError"],
+        ["raised", b"", "builtins.ValueError", "too much"],
     ]
-    assert OUTCOME == 2

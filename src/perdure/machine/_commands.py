@@ -27,9 +27,11 @@ from typing import Any
 from perdure.clock import Moment, running
 from perdure.errors import PerdureError, RecordTooLargeError, StorageError, UsageError, WriteError
 from perdure.journal import Draft, Durability, Journal
+from perdure.machine._answers import StoredAnswer, store_error, store_result
 from perdure.machine._keeper import Keeper
 from perdure.machine._outcomes import Outcome, Status, outcome_draft, outcomes_in
-from perdure.machine._replay import INTERRUPTING
+from perdure.machine._receipts import Receipts
+from perdure.machine._replay import is_interruption
 from perdure.machine._state import Companion, Pending, State, Verdict
 from perdure.records import COMMAND, NO_CLIENT, Entry
 
@@ -71,11 +73,13 @@ class Commands:
         self.durability: Durability = durability
         self.path = path
         self.companion: Companion | None = None
-        self.moment = Moment(journal.log_id)
+        self.moment: Moment = Moment(journal.log_id)
         self.lock: Any
         """What a query holds. Once the machine is closed, entering it raises."""
         self.owed: list[Draft] = []
         """Outcomes that are not in the journal yet."""
+        self.receipts: Receipts = Receipts()
+        """Of requests that may be repeated; under the order lock."""
         self._run = state.run
         self._new_locks()
         self._queue: deque[Pending] = deque()
@@ -115,6 +119,8 @@ class Commands:
         """Journals a command, runs it, and returns its result or raises its exception.
 
         ``call``: what ``state.decode(payload)`` would give, if the caller knows. ``exclusive``: whether queries wait.
+        ``client`` (16 bytes) and ``counter`` (from 1 on) name a request that may be repeated: the same two again do not
+        run it again, they give its answer once more, also after opening again; ``_receipts.py`` says for how long.
 
         Raises:
             WriteError: outcome "not-written": nothing happened; carry on or retry. Outcome "unknown": the command was
@@ -128,14 +134,20 @@ class Commands:
         if self._state_lock._is_owned() or self._order._is_owned():  # type: ignore[attr-defined]
             raise self._misplaced()
         pending = Pending(COMMAND, payload, client, counter, call=call)
-        if self._grouped:
-            self._submit(pending, exclusive)
+        if self._led:
+            self._wait_for_leader(pending, exclusive)
         else:
-            with self._order:
-                if exclusive and not self.owed and self.companion is None:
-                    self._commit_alone(pending)
-                else:
-                    self._commit([pending], pending, exclusive)
+            # Nobody to share a sync with; who comes during this one waits, and shares the next.
+            self._led = self._grouped
+            try:
+                with self._order:
+                    if exclusive and not client and not self.owed and self.companion is None:
+                        self._commit_alone(pending)
+                    else:
+                        self._commit([pending], pending, exclusive)
+            finally:
+                if self._grouped:
+                    self._hand_over()
         if self._close_wanted:
             self.close()
         if pending.error is not None:
@@ -158,23 +170,26 @@ class Commands:
 
     # ---- group commit
 
-    def _submit(self, pending: Pending, exclusive: bool) -> None:
-        """Has a command committed, by leading or by waiting for a leader."""
+    def _wait_for_leader(self, pending: Pending, exclusive: bool) -> None:
+        """Has a command committed in somebody's batch, or in one of its own."""
         if len(pending.payload) > self.journal.capabilities.entry_bytes_max:
             # Here, because a batch is written wholly or not at all: the others must not suffer.
             raise RecordTooLargeError(
                 f"an entry of {len(pending.payload)} bytes; at most {self.journal.capabilities.entry_bytes_max} go in"
             )
-        if self._led:
-            pending.wake = threading.Lock()
-            pending.wake.acquire()
-            pending.context = copy_context()
+        pending.wake = threading.Lock()
+        pending.wake.acquire()
+        pending.context = copy_context()
         self._queue.append(pending)
+        leads = True
         try:
-            if pending.wake is not None:
+            # Asked again, behind the append: whoever stops leading first says so and then looks at the queue.
+            if self._led:
+                leads = False
                 pending.wake.acquire(timeout=_WAIT_S)
             while not pending.done:
                 batch: list[Pending] = []
+                self._led = leads = True
                 with self._order:
                     if not pending.done:
                         if pending.taken:
@@ -182,16 +197,26 @@ class Commands:
                             pending.error, pending.done = _lost(), True
                         else:
                             self._lead(batch, pending, exclusive)
+                self._hand_over()
+                leads = False
                 self._wake(batch)
         except BaseException:
             # An interrupt while waiting. What no leader has taken yet is withdrawn; the rest runs all the same.
+            leads = True
             with contextlib.suppress(ValueError):
                 self._queue.remove(pending)
             raise
         finally:
-            # Whoever waits first is the next to lead, unless somebody is faster.
-            with contextlib.suppress(IndexError):
-                self._wake([self._queue[0]])
+            if leads:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Whoever waits first is the next to lead. Before the others are woken: its sync runs while they are."""
+        self._led = False
+        with contextlib.suppress(IndexError):
+            first = self._queue[0]
+            self._led = True
+            self._wake([first])
 
     @staticmethod
     def _wake(batch: list[Pending]) -> None:
@@ -204,14 +229,12 @@ class Commands:
         """Commits everything that waits, in ``batch``. The caller holds the order lock, and wakes them afterwards."""
         queue = self._queue
         try:
-            self._led = True
             while queue and len(batch) < _BATCH_COUNT_MAX:
                 pending = queue.popleft()
                 pending.taken = True
                 batch.append(pending)
             self._commit(batch, own, exclusive)
         finally:
-            self._led = False
             for pending in batch:
                 if not pending.done:
                     pending.error, pending.done = _lost(), True
@@ -227,16 +250,30 @@ class Commands:
         ``_unapplied`` is set before the first byte and cleared behind the last command: should anything leave in
         between, the journal is ahead of memory, and no further command may run on it.
         """
-        if not self._write(batch):
-            return
-        for pending in batch:
-            self._apply(pending, own is pending, exclusive)
-        self._applied_seq = self.journal.last_seq
-        self._unapplied = False
-        if self._flush_at_once:
-            self._flush_interrupted()
-        if not self._keeper.awake:
-            self._keeper.wake()
+        repeated: list[tuple[Pending, Pending | None]] = []
+        if any(pending.client for pending in batch):
+            batch, repeated = self.receipts.divide(batch)
+        if batch and self._write(batch):
+            for pending in batch:
+                self._apply(pending, own is pending, exclusive)
+            self._applied_seq = self.journal.last_seq
+            self._unapplied = False
+            if self._flush_at_once:
+                self._flush_interrupted()
+            if not self._keeper.awake:
+                self._keeper.wake()
+        for pending, first in repeated:
+            self._answer_again(pending, first)
+
+    def _answer_again(self, pending: Pending, first: Pending | None) -> None:
+        if first is not None and not self.receipts.has_run(pending.client, pending.counter):
+            # It was not written, or interrupted.
+            pending.error = copy.copy(first.error)
+        elif self._broken or self._unapplied:
+            pending.error = self._refusal()
+        else:
+            pending.result, pending.error = self.receipts.answer(pending.client, pending.counter, self.state.answers)
+        pending.done = True
 
     def _write(self, batch: list[Pending]) -> bool:
         """Whether the commands are in the journal, as durably as promised. If not, each of them knows why."""
@@ -269,6 +306,8 @@ class Commands:
         self._unapplied = True
         try:
             self.journal.append((pending,))
+            if self._grouped:
+                self.journal.sync()
         except PerdureError as error:
             if not isinstance(error, WriteError) or error.outcome == "not-written":
                 self._unapplied = False
@@ -324,6 +363,8 @@ class Commands:
                     running.moment = before
             if companion is not None:
                 self._accompany(companion, pending)
+            if pending.client and not is_interruption(pending.error):
+                self._note_request(pending)
         pending.done = True
         if self._subscribers:
             self._tell(pending)
@@ -341,16 +382,27 @@ class Commands:
             finally:
                 running.moment = before
 
+    def _note_request(self, pending: Pending) -> None:
+        answers, error = self.state.answers, pending.error
+        answer = store_result(pending.result, answers) if error is None else store_error(error, answers)
+        self.receipts.note(pending.client, pending.counter, pending.seq, answer)
+
     # ---- what a raising command leaves
 
     def _note_error(self, pending: Pending, error: BaseException, own: bool) -> bool:
         """Deals with what a command raised; ``False`` if the command is to be run again."""
-        if isinstance(error, Exception) and not isinstance(error, INTERRUPTING):
+        if not is_interruption(error):
+            assert isinstance(error, Exception)
             pending.error = error
             verdict = self._verdict = self.state.verdict(pending.call, error)
             if verdict == "restore":
                 self._roll_back(pending.seq)
-            self._owe(pending.seq, "raised" if verdict == "keep" else "aborted", error)
+            if verdict == "keep":
+                self._owe(pending.seq, "raised", error)
+            else:
+                # A replay passes over it, and so could not find its answer again.
+                answer = store_error(error, self.state.answers) if pending.client else None
+                self._owe(pending.seq, "aborted", error, answer)
             return True
         self._verdict = "restore"
         self._roll_back(pending.seq)
@@ -367,9 +419,9 @@ class Commands:
         """Brings the state back to where it was before the command ``seq``."""
         raise NotImplementedError
 
-    def _owe(self, seq: int, status: Status, error: BaseException) -> None:
+    def _owe(self, seq: int, status: Status, error: BaseException, answer: StoredAnswer | None = None) -> None:
         """Outcomes are written in front of the next commands, or when the journal is idle: before anything later."""
-        self.owed.append(outcome_draft(seq, status, error))
+        self.owed.append(outcome_draft(seq, status, error, answer))
 
     def _flush_owed(self) -> None:
         if self.owed:

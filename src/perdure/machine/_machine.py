@@ -17,6 +17,7 @@ from perdure.errors import ClosedError, PerdureError, StorageError, UsageError, 
 from perdure.fs import close_in_forked_children
 from perdure.journal import Draft, Durability, Journal
 from perdure.limits import SNAPSHOT_INLINE_BYTES_MAX, SNAPSHOT_JOURNAL_BYTES_MIN, SNAPSHOTS_KEPT
+from perdure.machine._answers import store_error
 from perdure.machine._commands import Commands, Refusing
 from perdure.machine._forked import BoundedWriter, TooLargeError, can_fork, fork_writer
 from perdure.machine._keeper import Keeper
@@ -61,6 +62,8 @@ class Machine(Commands):
         self.keep_history = keep_history
         self._snapshot_lock = threading.Lock()
         self._newest = newest
+        if newest is not None:
+            self.receipts.load(newest.header.receipts)
         self._automatic_snapshots = automatic_snapshots
         self._snapshot_at_bytes = 0
         self._forks = forks and can_fork() and snapshots.survives_fork
@@ -144,10 +147,11 @@ class Machine(Commands):
 
     def restore(self, seq: int) -> None:
         """Makes the state what it was after ``seq``, from snapshot and journal. The caller holds the locks."""
-        value, start = load_newest(self.snapshots, self.state, seq)
+        value, header = load_newest(self.snapshots, self.state, seq)
         self.state.take_over(value)
+        self.receipts.load(header.receipts)
         # Outcomes may stand behind entries that come later than ``seq``.
-        entries = list(self.journal.read(start))
+        entries = list(self.journal.read(header.seq))
         outcomes = outcomes_in(entries)
         # All of them have run here already: an outcome that is neither written nor owed is that of a command that
         # returned.
@@ -160,12 +164,23 @@ class Machine(Commands):
             known = {**outcomes, **outcomes_in(self.owed)} if self.owed else outcomes
             try:
                 replay(
-                    self.state, self.moment, entries, known, settled_before=settled_before, owe=self._owe, start=start
+                    self.state,
+                    self.moment,
+                    entries,
+                    known,
+                    settled_before=settled_before,
+                    owe=self._owe,
+                    start=start,
+                    receipts=self.receipts,
                 )
                 return
             except NeedsRestore as needed:
-                self.restore(needed.entry.seq - 1)
-                self._owe(needed.entry.seq, needed.status, needed.error)
+                entry = needed.entry
+                self.restore(entry.seq - 1)
+                answer = store_error(needed.error, self.state.answers) if entry.client else None
+                self._owe(entry.seq, needed.status, needed.error, answer)
+                if answer is not None and needed.status == "aborted":
+                    self.receipts.note(entry.client, entry.counter, entry.seq, answer)
                 start = needed.position + 1
 
     # ---- snapshots
@@ -193,6 +208,7 @@ class Machine(Commands):
                 self.journal.last_at_ns,
                 self.journal.log_id,
                 self.state.description,
+                self.receipts.dump(),
             )
             if newest is not None and newest.seq == header.seq and newest.header.description == header.description:
                 return newest
@@ -308,7 +324,7 @@ class Machine(Commands):
         # Threads that held these do not exist here.
         self._new_locks()
         self._snapshot_lock = threading.Lock()
-        self.lock = Refusing(
+        self.lock: Any = Refusing(
             UsageError(
                 "this process was forked from the one that opened it",
                 path=self.path,
@@ -336,8 +352,8 @@ def _let_go(
             place_lock.release()
 
 
-def load_newest(snapshots: SnapshotStore, state: State, seq: int) -> tuple[Any, int]:
-    """The newest snapshot up to ``seq`` that can be loaded: its value and its seq."""
+def load_newest(snapshots: SnapshotStore, state: State, seq: int) -> tuple[Any, SnapshotHeader]:
+    """The newest snapshot up to ``seq`` that can be loaded: its value and its header."""
     damaged: PerdureError | None = None
     for snapshot in snapshots.newest_first():
         if snapshot.seq <= seq:
@@ -347,5 +363,5 @@ def load_newest(snapshots: SnapshotStore, state: State, seq: int) -> tuple[Any, 
             except StorageError as error:
                 damaged = damaged or error
                 continue
-            return value, snapshot.seq
+            return value, snapshot.header
     raise damaged or StorageError(f"no snapshot at or before seq {seq}", seq=seq)

@@ -9,6 +9,7 @@ import msgspec
 
 from perdure.errors import CorruptError
 from perdure.journal import Draft
+from perdure.machine._answers import StoredAnswer, name_of
 from perdure.records import OUTCOME, Entry
 
 Status = Literal["raised", "aborted", "interrupted"]
@@ -16,25 +17,23 @@ Status = Literal["raised", "aborted", "interrupted"]
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """``raised``: its changes stay, and a replay must raise the same type. ``aborted``, ``interrupted``: it left
-    nothing, and a replay passes over it. ``error``: module and name of the exception's type.
+    nothing, and a replay passes over it. ``error``: module and name of the exception's type. ``answer``: where the
+    command was aborted and its request may be repeated, what that one is told.
     """
 
     seq: int
     status: Status
     error: str
+    answer: StoredAnswer | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Outcome).decode
 
 
-def name_of(error: BaseException) -> str:
-    kind = type(error)
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def outcome_draft(seq: int, status: Status, error: BaseException) -> Draft:
-    return Draft(OUTCOME, _encode(Outcome(seq, status, name_of(error))))
+def outcome_draft(seq: int, status: Status, error: BaseException, answer: StoredAnswer | None = None) -> Draft:
+    fields = (seq, status, name_of(error))
+    return Draft(OUTCOME, _encode(fields if answer is None else (*fields, answer)))
 
 
 def read_outcome(entry: Entry | Draft) -> Outcome:

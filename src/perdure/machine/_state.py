@@ -7,6 +7,7 @@ from contextvars import Context
 from threading import Lock
 from typing import Any, Literal, Protocol
 
+from perdure.codecs import Codec
 from perdure.journal import Draft
 from perdure.snapshots import Source, Writer
 
@@ -22,6 +23,9 @@ class State(Protocol):
 
     description: Mapping[str, Any]
     """Codec, class and code fingerprints; written into segments and snapshots."""
+
+    answers: Codec
+    """What keeps results and exceptions of requests that may be repeated."""
 
     def check(self, description: Mapping[str, Any], path: str | None) -> None:
         """Raises ``UsageError`` where files with this description hold something else than this state."""

@@ -18,7 +18,7 @@ import msgspec
 
 from perdure.errors import CodecError, CorruptError, FormatVersionError, StorageError, UsageError, WriteError
 from perdure.fs import Fs, temporary_name
-from perdure.limits import SNAPSHOT_BLOCK_BYTES
+from perdure.limits import RECEIPTS_BYTES_MAX, SNAPSHOT_BLOCK_BYTES
 from perdure.mapping._line import Times, is_intact, sealed
 from perdure.snapshots import Digest, Dump, FileSnapshotStore, Snapshot, SnapshotHeader, Source, snapshot_name
 
@@ -26,6 +26,7 @@ Value = TypeVar("Value")
 FORMAT_VERSION = 1
 _FORMAT = "dict snapshot"
 _GZIP = b"\x1f\x8b"
+_FIRST_LINE_BYTES_MAX = SNAPSHOT_BLOCK_BYTES + 2 * RECEIPTS_BYTES_MAX
 _encode = msgspec.json.Encoder().encode
 
 
@@ -36,6 +37,7 @@ class _Header(msgspec.Struct, forbid_unknown_fields=True):
     at: str
     log: str
     description: dict[str, Any] = {}
+    receipts: bytes = b""
     check: str | None = None
 
 
@@ -126,7 +128,7 @@ class LinesSnapshotStore(FileSnapshotStore):
             path = self.path_of(seq)
             try:
                 data, size_bytes = self._first_bytes(path)
-                header = self._read_header(_unzipped(data, path, limit=SNAPSHOT_BLOCK_BYTES), path)
+                header = self._read_header(_unzipped(data, path, limit=_FIRST_LINE_BYTES_MAX), path)
             except (CorruptError, OSError):
                 continue
             found.append(Snapshot(header, path, size_bytes))
@@ -157,12 +159,18 @@ class LinesSnapshotStore(FileSnapshotStore):
             "log": header.log_id.hex(),
             "description": header.description,
         }
+        if header.receipts:
+            fields["receipts"] = header.receipts
         return sealed(_encode(fields)[:-1])
 
     def _first_bytes(self, path: str) -> tuple[bytes, int]:
         fd = self._fs.open_for_reading(path)
         try:
-            return self._fs.read_range(fd, 0, SNAPSHOT_BLOCK_BYTES), self._fs.size(fd)
+            data = self._fs.read_range(fd, 0, SNAPSHOT_BLOCK_BYTES)
+            if b"\n" not in data:
+                # Receipts make a long first line. (In a gzipped file the byte says nothing, and costs a longer read.)
+                data += self._fs.read_range(fd, len(data), _FIRST_LINE_BYTES_MAX - len(data))
+            return data, self._fs.size(fd)
         finally:
             self._fs.close(fd)
 
@@ -184,7 +192,7 @@ class LinesSnapshotStore(FileSnapshotStore):
                 path=path,
                 hint="upgrade perdure",
             )
-        return SnapshotHeader(found.seq, at_ns, log_id, found.description)
+        return SnapshotHeader(found.seq, at_ns, log_id, found.description, found.receipts)
 
     def _read(self, path: str) -> _Read:
         """A whole file, verified. Raises ``WrongLineError``, and ``OSError``."""

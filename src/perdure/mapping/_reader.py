@@ -92,7 +92,7 @@ class Reader:
                 entries = self._follower.poll()
             if entries:
                 outcomes = outcomes_in([*entries, *self._follower.pending])
-                replay(self._state, self._moment, entries, outcomes, settled_before=1 << 63, owe=_nothing_owed)
+                replay(self._state, self._moment, entries, outcomes, settled_before=1 << 63)
                 self.seq = entries[-1].seq
             return self.seq
 
@@ -134,10 +134,6 @@ class Reader:
         stop = getattr(self, "_stop", None)
         if stop is not None:
             stop.set()
-
-
-def _nothing_owed(seq: int, status: Any, error: BaseException) -> None:
-    return
 
 
 def _poll(reference: weakref.ref[Reader], stop: threading.Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from perdure import digest as _digest
-from perdure.codecs import Codec
+from perdure.codecs import Codec, Pickle
 from perdure.errors import CodecError, CorruptError, ReplayError, UsageError
 from perdure.machine import Verdict
 from perdure.mapping._changes import (
@@ -30,19 +31,27 @@ from perdure.mapping._line import sealed
 from perdure.mapping._place import Limbo, Root, Tracked, enter_dict, leave, resolve
 from perdure.mapping._reconcile import reconcile
 from perdure.mapping._steps import apply_steps, steps_of
-from perdure.mapping._values import Values, encode_json
+from perdure.mapping._values import SCALARS, Values, encode_json
 from perdure.snapshots import Source, Writer
+
+_ANSWERS = Pickle()
 
 ALL = None
 """Stands for every key, where a change concerns more than one."""
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True):
-    """One change, as a line of the journal holds it. ``path``: from the root; empty for the dict itself."""
+    """One change, as a line of the journal holds it. ``path``: from the root; empty for the dict itself.
+
+    ``answer``: what whoever asked for it was told, as JSON; ``packed``: the same as base64 of the bytes of
+    ``DictState.answers``, where JSON would make something else of it.
+    """
 
     do: str
     path: list[Any] = []
     args: list[Any] = []
+    answer: Any = None
+    packed: str | None = None
 
 
 class _KeyLine(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -67,22 +76,23 @@ Call = tuple[Function | None, Any, Sequence[Any], Any]
 """What is made, to what, with what, and under which key of the dict (or ``ALL``); see also ``call_of``."""
 
 
-def call_of(function: Callable[[], None]) -> Call:
-    """A call of something that sees to everything itself."""
+def call_of(function: Callable[[], Any]) -> Call:
+    """A call of something that sees to everything itself, and whose result is the command's."""
     return None, None, (function,), ALL
 
 
 class DictState(Root):
     """The dict, in insertion order, and the changes to it. ``data`` stays the same object for good."""
 
-    __slots__ = ("codec", "description", "irregular", "observer", "settled", "values")
+    __slots__ = ("answers", "codec", "description", "irregular", "observer", "settled", "values")
 
     def __init__(self, values: Values, data: dict[Any, Any] | None = None) -> None:
         super().__init__()
         if data is not None:
             self.data = data
-        self.values = values
+        self.values: Values = values
         self.codec: Codec = values.codec
+        self.answers: Codec = values.codec if isinstance(values.codec, Pickle) else _ANSWERS
         self.description: Mapping[str, Any] = {"kind": "dict", "codec": self.codec.name}
         self.irregular: set[Any] = set()
         """Keys whose values hold a list in which steps may differ from positions: a snapshot must say them."""
@@ -144,9 +154,10 @@ class DictState(Root):
             if self.observer is not None:
                 self.observer(key)
         elif function is None:
-            args[0]()
+            return args[0]()
         else:
             self.perform(function, owner, args, key, None)
+        return None
 
     def decode(self, payload: bytes) -> Call:
         """See ``State.decode``."""
@@ -156,16 +167,30 @@ class DictState(Root):
             raise CodecError(f"the entry is not a change of a dict: {error}") from error
         return call_of(partial(self._replay, change))
 
-    def execute(self, payload: bytes) -> None:
+    def execute(self, payload: bytes) -> Any:
         """See ``State.execute``."""
-        self.run(self.decode(payload))
+        return self.run(self.decode(payload))
 
-    def _replay(self, change: Change) -> None:
-        """Makes a change as the journal holds it. Raises ``ReplayError`` or ``CodecError`` where it cannot be made."""
+    def with_answer(self, payload: bytes, answer: Any) -> bytes:
+        """A change's payload with what whoever asked for it is told. Raises ``CodecError``."""
+        if answer is None:
+            return payload
+        if _is_same_in_json(answer):
+            return b'%b,"answer":%b}' % (payload[:-1], encode_json(answer))
+        return b'%b,"packed":"%b"}' % (payload[:-1], base64.b64encode(self.answers.encode(answer)))
+
+    def _replay(self, change: Change) -> Any:
+        """Makes a change as the journal holds it, and returns the answer that it had.
+
+        Raises ``ReplayError`` or ``CodecError`` where it cannot be made.
+        """
         try:
             self._replay_unchecked(change)
         except (LookupError, TypeError, ValueError) as error:
             raise ReplayError(f"{change.do!r} cannot be applied to the dict as it is: {error!r}") from error
+        if change.packed is not None:
+            return self.answers.decode(base64.b64decode(change.packed))
+        return change.answer
 
     def _replay_unchecked(self, change: Change) -> None:
         if change.path:
@@ -299,6 +324,13 @@ class DictState(Root):
         self.irregular = set(value.irregular)
         if self.observer is not None:
             self.observer(ALL)
+
+
+def _is_same_in_json(answer: Any) -> bool:
+    """Whether JSON gives the very same value back; of lists, of texts and numbers only."""
+    if type(answer) is list:
+        return all(type(part) in SCALARS for part in answer)
+    return type(answer) in SCALARS
 
 
 def _first_bad_line(text: bytes, error: Exception) -> CorruptError:

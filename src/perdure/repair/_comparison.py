@@ -60,7 +60,7 @@ class Comparer:
         self._store = FileSnapshotStore(survey.path, fs=self._fs, secrets=tuple(secrets))
         last = survey.segments[-1] if survey.segments else None
         self._renamed = renamed
-        self.digest = b""
+        self.digest: bytes = b""
         """Of the state that the last replay led to."""
         self._last_seq = max(survey.good_snapshots[0].seq, last.last_seq if last is not None else 0)
 
@@ -146,8 +146,4 @@ class Comparer:
         moment = Moment(snapshot.header.log_id)
         entries = self._entries(segments, base.seq, last)
         while chunk := list(itertools.islice(entries, _CHUNK_ENTRIES)):
-            replay(state, moment, chunk, outcomes, settled_before=settled_before, owe=_nothing_owed)
-
-
-def _nothing_owed(seq: int, status: object, error: BaseException) -> None:
-    return
+            replay(state, moment, chunk, outcomes, settled_before=settled_before)

@@ -15,7 +15,7 @@ import msgspec
 
 from perdure.errors import CorruptError, FormatVersionError
 from perdure.fs import Fs
-from perdure.limits import SEGMENT_DESCRIPTION_BYTES_MAX, SNAPSHOT_BLOCK_BYTES
+from perdure.limits import RECEIPTS_BYTES_MAX, SEGMENT_DESCRIPTION_BYTES_MAX, SNAPSHOT_BLOCK_BYTES
 from perdure.snapshots._protocol import SnapshotHeader
 
 FORMAT_VERSION = 1
@@ -25,6 +25,8 @@ _FIXED = struct.Struct("<8sIIHHQq16s")  # magic crc size version flags seq time 
 _CHECKED_FROM = 12
 _BLOCK = struct.Struct("<II")  # length, crc of what follows
 _TRAILER = struct.Struct("<IQ32s32s32s")  # crc, content bytes, content hash, state digest, authentication code
+_RECEIPTS = "receipts"
+_HEADER_BYTES_MAX = _FIXED.size + SEGMENT_DESCRIPTION_BYTES_MAX + RECEIPTS_BYTES_MAX
 _decode_description = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
 
@@ -35,7 +37,10 @@ def _code(secret: bytes, header: bytes, content_bytes: int, content_hash: bytes,
 
 
 def encode_header(header: SnapshotHeader, *, authentic: bool) -> bytes:
-    description = msgspec.msgpack.encode(dict(header.description))
+    fields = dict(header.description)
+    if header.receipts:
+        fields[_RECEIPTS] = header.receipts
+    description = msgspec.msgpack.encode(fields)
     size = _FIXED.size + len(description)
     flags = _FLAG_MAC if authentic else 0
     fixed = _FIXED.pack(_MAGIC, 0, size, FORMAT_VERSION, flags, header.seq, header.at_ns, header.log_id)
@@ -63,7 +68,10 @@ def decode_header(data: bytes, path: str) -> tuple[SnapshotHeader, bytes, bool]:
         description = _decode_description(data[_FIXED.size : size])
     except (msgspec.DecodeError, RecursionError) as error:
         raise CorruptError("the snapshot's description cannot be read", path=path, offset=_FIXED.size) from error
-    return SnapshotHeader(seq, at_ns, log_id, description), data[:size], bool(flags & _FLAG_MAC)
+    receipts = description.pop(_RECEIPTS, b"")
+    if not isinstance(receipts, bytes):
+        raise CorruptError("the snapshot's receipts cannot be read", path=path, offset=_FIXED.size)
+    return SnapshotHeader(seq, at_ns, log_id, description, receipts), data[:size], bool(flags & _FLAG_MAC)
 
 
 class SnapshotWriter:
@@ -127,11 +135,13 @@ class SnapshotReader(io.RawIOBase):
         self._block = memoryview(b"")
         self._position = 0
         try:
-            self.size_bytes = fs.size(self._fd)
+            self.size_bytes: int = fs.size(self._fd)
             data = fs.read_range(self._fd, 0, _FIXED.size)
-            wanted = min(_size_of_header(data), _FIXED.size + SEGMENT_DESCRIPTION_BYTES_MAX)
+            wanted = min(_size_of_header(data), _HEADER_BYTES_MAX)
             data += fs.read_range(self._fd, _FIXED.size, wanted - _FIXED.size)
-            self.header, self._header_bytes, self.authentic = decode_header(data, path)
+            header, self._header_bytes, authentic = decode_header(data, path)
+            self.header: SnapshotHeader = header
+            self.authentic: bool = authentic
             self._first_block = len(self._header_bytes)
             self._read_trailer()
             self._check_authentic(secrets)
@@ -144,7 +154,8 @@ class SnapshotReader(io.RawIOBase):
         data = self._fs.read_range(self._fd, start, _TRAILER.size) if start >= self._first_block else b""
         if len(data) != _TRAILER.size:
             raise self._damaged(start, "the file is too short")
-        crc, self._content_bytes, self._content_hash, self.digest, self._stored_code = _TRAILER.unpack(data)
+        crc, self._content_bytes, self._content_hash, digest, self._stored_code = _TRAILER.unpack(data)
+        self.digest: bytes = digest
         if zlib.crc32(data[4:]) != crc:
             raise self._damaged(start, "its end is damaged or missing")
         blocks = -(-self._content_bytes // SNAPSHOT_BLOCK_BYTES)

@@ -12,13 +12,14 @@ class SnapshotHeader(NamedTuple):
     """What a snapshot says of itself before its content.
 
     ``seq``: the last entry that it contains. ``at_ns``: the time of that entry. ``log_id``: of the journal it belongs
-    to. ``description``: codec, class and code fingerprints.
+    to. ``description``: codec, class and code fingerprints. ``receipts``: which requests the state has seen.
     """
 
     seq: int
     at_ns: int
     log_id: bytes
     description: Mapping[str, Any]
+    receipts: bytes = b""
 
 
 class Snapshot(NamedTuple):

@@ -93,7 +93,7 @@ class Follower:
                 entries = self._follower.poll()
             if entries:
                 outcomes = outcomes_in([*entries, *self._follower.pending])
-                replay(self._state, self.moment, entries, outcomes, settled_before=1 << 63, owe=_nothing_owed)
+                replay(self._state, self.moment, entries, outcomes, settled_before=1 << 63)
                 self.seq = entries[-1].seq
             return self.seq
 
@@ -128,10 +128,6 @@ class Follower:
         stop = getattr(self, "_stop", None)
         if stop is not None:
             stop.set()
-
-
-def _nothing_owed(seq: int, status: Any, error: BaseException) -> None:
-    return
 
 
 def _poll(reference: weakref.ref[Follower], stop: threading.Event) -> None:

@@ -77,12 +77,8 @@ def state_at(
         entries.append(entry)
         if outcome is not None:
             outcomes[entry.seq] = outcome
-    replay(blank, Moment(journal.log_id), entries, outcomes, settled_before=1 << 63, owe=_nothing_owed)
+    replay(blank, Moment(journal.log_id), entries, outcomes, settled_before=1 << 63)
     return entries[-1].seq if entries else base.seq
-
-
-def _nothing_owed(seq: int, status: Any, error: BaseException) -> None:
-    return
 
 
 def _snapshot_for(snapshots: SnapshotStore, when: Any, until_ns: int | None) -> Snapshot:

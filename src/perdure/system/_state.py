@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from perdure import digest as _digest
-from perdure.codecs import Codec
+from perdure.codecs import Codec, Pickle
 from perdure.errors import CodecError, ReplayError, UsageError
 from perdure.machine import Verdict
 from perdure.snapshots import Source, Writer
@@ -34,6 +34,8 @@ class ObjectState:
     def __init__(self, cls: type, codec: Codec, *, renames: Mapping[str, str] | None = None) -> None:
         self.cls = cls
         self.codec = codec
+        # The plain codecs have no exceptions, and not every value that a method may return.
+        self.answers: Codec = codec if isinstance(codec, Pickle) else Pickle(cls.__module__.partition(".")[0])
         self.root: Any = None
         self._renames = dict(renames or {})
         self._functions = _Functions(cls, self._renames)

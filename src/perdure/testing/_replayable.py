@@ -71,7 +71,7 @@ class _Comparison:
     def _replay(self, copy: ObjectState, entries: Sequence[Entry]) -> None:
         # All of them have run: an outcome that is neither written nor owed is that of a command that returned.
         moment = Moment(self._machine.journal.log_id)
-        replay(copy, moment, entries, self._outcomes, settled_before=1 << 63, owe=_nothing_owed)
+        replay(copy, moment, entries, self._outcomes, settled_before=1 << 63)
 
     def _explain(self, agreed: int, until: int, what: str) -> str:
         """Looks for a command that comes out differently from one copy to the next."""
@@ -89,7 +89,3 @@ class _Comparison:
             "was something changed outside of any command, or does a method look at something outside its object? "
             "open(…, check=True) tells at the call"
         )
-
-
-def _nothing_owed(seq: int, status: Any, error: BaseException) -> None:
-    return
