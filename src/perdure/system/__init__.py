@@ -9,6 +9,7 @@ from perdure.system._decorators import abort_exception, readonly, unlocked
 from perdure.system._determinism import DeterminismWarning
 from perdure.system._fingerprints import changed_methods, fingerprints
 from perdure.system._history import command_of, with_outcome
+from perdure.system._kinds import kind_of
 from perdure.system._open import MEMORY, Memory, open
 from perdure.system._proxy import system_of
 from perdure.system._runtime import System
@@ -35,6 +36,7 @@ __all__ = [
     "fingerprints",
     "init_persistent_system",
     "init_system",
+    "kind_of",
     "open",
     "readonly",
     "system_of",

@@ -19,6 +19,7 @@ from perdure.errors import UsageError
 from perdure.system import _builtins
 from perdure.system._decorators import LIFECYCLE_DUNDERS, QUERY_DUNDERS, marks
 from perdure.system._extras import extras_for
+from perdure.system._kinds import kind_of
 from perdure.system._runtime import System
 from perdure.system._signatures import query_like
 
@@ -144,20 +145,19 @@ def _attributes(cls: type) -> Iterator[tuple[str, Any]]:
 
 def _wrapped(name: str, raw: Any, cls: type, checked: bool) -> Any:
     """What stands in the proxy's class for an attribute of the root's; ``None``: nothing, the inherited one will do."""
-    if isinstance(raw, (staticmethod, classmethod, type)):
-        return None
     if isinstance(raw, property):
         return property(_getter(name), doc=raw.__doc__) if raw.fget is not None else None
     if isinstance(raw, functools.cached_property):
         return property(_getter(name), doc=raw.__doc__)
-    function = getattr(cls, name, None)
-    if not callable(function) or not callable(getattr(type(raw), "__get__", None)):
+    kind = kind_of(cls, name, raw)
+    if kind is None:
         return None
-    marked = marks(raw)
-    if marked.readonly or name in QUERY_DUNDERS:
-        wrapper = _query(name, function, checked, marked.unlocked)
+    function = getattr(cls, name)
+    unlocked = marks(raw).unlocked
+    if kind == "query":
+        wrapper = _query(name, function, checked, unlocked)
     else:
-        wrapper = _command(name, function, not marked.unlocked)
+        wrapper = _command(name, function, not unlocked)
     return functools.update_wrapper(wrapper, function)
 
 
