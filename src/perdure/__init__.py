@@ -46,6 +46,7 @@ from perdure.memo import (
     persisted,
     resource,
 )
+from perdure.missing import MISSING, Missing
 from perdure.system import (
     MEMORY,
     ChangedCodeWarning,
@@ -65,7 +66,6 @@ from perdure.system import (
 if TYPE_CHECKING:
     from perdure.mapping import POD, PersistentDict, PersistentOrderedDict, ProgressTracker, Tracker
     from perdure.stash import (
-        MISSING,
         CacheFactoryStash,
         CacheStash,
         CloseableStash,
@@ -84,7 +84,6 @@ if TYPE_CHECKING:
         LogStash,
         LRUCacheStash,
         MappingStash,
-        Missing,
         MultiProcessFactoryStash,
         MultiProcessRobustStash,
         MultiProcessStash,

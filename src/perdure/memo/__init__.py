@@ -10,10 +10,10 @@ from perdure.memo._container import PersistableContainer
 from perdure.memo._dealloc import Deallocatable, dealloc, dealloc_recursive, resource
 from perdure.memo._function import BoundMemo, Memo, MemoInfo
 from perdure.memo._memo import memo
-from perdure.memo._missing import MISSING
 from perdure.memo._persisted import persisted
 from perdure.memo._warnings import MemoWarning
 from perdure.memo._work import PersistedWork
+from perdure.missing import MISSING
 
 __all__ = [
     "MISSING",

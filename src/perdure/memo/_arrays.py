@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from perdure.fs import Fs
-from perdure.memo._missing import MISSING, Missing
+from perdure.missing import MISSING, Missing
 
 _CHUNK_BYTES = 16 << 20
 

@@ -45,5 +45,5 @@ def decode_entry(data: bytes) -> Entry | None:
         return None
     try:
         return _decode(content)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from perdure.memo._missing import MISSING
 from perdure.memo._store import Stamp
+from perdure.missing import MISSING
 
 BELIEVED_S = 1.0
 ITEMS_MAX = 2048

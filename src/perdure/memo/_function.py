@@ -19,10 +19,10 @@ from perdure.memo._code import code_digest
 from perdure.memo._entry import Entry, Kind
 from perdure.memo._front import Front, Kept, is_immutable
 from perdure.memo._keys import SCALARS, key_of
-from perdure.memo._missing import MISSING, Missing
 from perdure.memo._store import Stamp, Store
 from perdure.memo._turns import Turns
 from perdure.memo._warnings import warn
+from perdure.missing import MISSING, Missing
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

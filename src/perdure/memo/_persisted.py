@@ -11,9 +11,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from perdure.codecs import Codec
 from perdure.errors import PersistableError
 from perdure.fs import Fs
-from perdure.memo._missing import MISSING
 from perdure.memo._turns import Turn
 from perdure.memo._work import PersistedWork
+from perdure.missing import MISSING
 
 _making = Turn("the making of a PersistedWork")
 

@@ -13,8 +13,8 @@ from perdure.codecs import Codec
 from perdure.errors import CodecError, CorruptError, MissingError, StorageError, WriteError
 from perdure.fs import Fs
 from perdure.memo._lease import Lease
-from perdure.memo._missing import MISSING, Missing
 from perdure.memo._sealed import is_sealed, seal, unseal
+from perdure.missing import MISSING, Missing
 
 NO_LOCKS_ERRNOS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What file systems say that have no locks."""

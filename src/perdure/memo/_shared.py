@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import weakref
 
-from perdure.memo._missing import MISSING, Missing
 from perdure.memo._turns import Turn
+from perdure.missing import MISSING, Missing
 
 _guard = threading.Lock()
 _results: weakref.WeakKeyDictionary[type, dict[str, SharedResult]] = weakref.WeakKeyDictionary()

@@ -22,8 +22,8 @@ from perdure.fs import Fs, check_private, is_own_temporary
 from perdure.memo._arrays import map_array, write_array
 from perdure.memo._entry import Entry, decode_entry, encode_entry
 from perdure.memo._lease import Lease
-from perdure.memo._missing import Missing
 from perdure.memo._warnings import warn
+from perdure.missing import Missing
 
 LITTER_AGE_S = 3600.0
 """What an interrupted process left is deleted when it is this old: younger, it may belong to one that is writing."""

@@ -11,10 +11,10 @@ from perdure.codecs import Codec, get_codec
 from perdure.errors import PersistableError
 from perdure.fs import Fs
 from perdure.memo._dealloc import Deallocatable
-from perdure.memo._missing import MISSING, Missing
 from perdure.memo._result_file import ResultFile
 from perdure.memo._shared import SharedResult, shared_result
 from perdure.memo._turns import Turn
+from perdure.missing import MISSING, Missing
 
 _FS = Fs()
 _SETTINGS = ("name", "path", "cache_global", "transient", "mkdir", "deallocate_recursive", "recover_empty", "_allow")

@@ -6,7 +6,8 @@ way (made where they are missing, cached, filtered, sorted, filled in parallel).
 ``CacheStash(FactoryStash(DirectoryStash("results"), factory))``.
 """
 
-from perdure.stash._base import MISSING, Missing, Stash
+from perdure.missing import MISSING, Missing
+from perdure.stash._base import Stash
 from perdure.stash._cache import CacheStash, LRUCacheStash
 from perdure.stash._closeable import CloseableStash
 from perdure.stash._composite import DirectoryCompositeStash

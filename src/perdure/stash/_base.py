@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from enum import Enum
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from perdure.errors import UsageError
+from perdure.missing import MISSING
 
 if TYPE_CHECKING:
     from perdure.stash._mapping_view import StashMapping
-
-
-class Missing(Enum):
-    """The type of ``MISSING``: an enumeration of one, which survives pickling and which type checkers understand."""
-
-    MISSING = "missing"
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = Missing.MISSING
-"""Stands where there is nothing. ``None`` is a value like any other."""
 
 
 class Stash(ABC):

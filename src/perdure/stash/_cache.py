@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from perdure.errors import UsageError
-from perdure.stash._base import MISSING, Stash, check_name
+from perdure.missing import MISSING
+from perdure.stash._base import Stash, check_name
 from perdure.stash._delegate import DelegateStash
 from perdure.stash._dictionary import DictionaryStash
 

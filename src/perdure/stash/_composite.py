@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from perdure.errors import CorruptError, StorageError, UsageError
 from perdure.fs import Fs, check_private
-from perdure.stash._base import MISSING
+from perdure.missing import MISSING
 from perdure.stash._coded import CodedStash
 from perdure.stash._directory import DirectoryStash
 from perdure.stash._disk import writing

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from perdure.stash._base import MISSING, Stash, check_name
+from perdure.missing import MISSING
+from perdure.stash._base import Stash, check_name
 
 
 @dataclass(eq=False)

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Literal
 
 from perdure.errors import CodecError, CorruptError, UsageError
 from perdure.fs import FILE_MODE, TEMPORARY_MARK, Fs, check_private, is_own_temporary, temporary_name
+from perdure.missing import MISSING
 from perdure.stash import _items, _names
-from perdure.stash._base import MISSING, check_name
+from perdure.stash._base import check_name
 from perdure.stash._coded import CodedStash
 from perdure.stash._disk import reading, writing
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.errors import UsageError
-from perdure.stash._base import MISSING, Stash
+from perdure.missing import MISSING
+from perdure.stash._base import Stash
 from perdure.stash._delegate import DelegateStash, prime
 from perdure.stash._preemptive import PreemptiveStash
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.stash._base import MISSING, Stash
+from perdure.missing import MISSING
+from perdure.stash._base import Stash
 from perdure.stash._delegate import DelegateStash
 from perdure.stash._failure import Failure
 

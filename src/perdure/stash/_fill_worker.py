@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from perdure.errors import CodecError, PersistableError, RemoteError, StorageError
-from perdure.stash._base import MISSING, Stash
+from perdure.missing import MISSING
+from perdure.stash._base import Stash
 from perdure.stash._failure import Failure
 
 STORED, VALUE, FAILED, ABORTED = "stored", "value", "failed", "aborted"

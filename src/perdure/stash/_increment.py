@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from perdure.errors import UsageError
-from perdure.stash._base import MISSING, Missing
+from perdure.missing import MISSING, Missing
 from perdure.stash._directory import DirectoryStash
 
 

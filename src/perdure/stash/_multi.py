@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from perdure.errors import CodecError, PersistableError, UsageError
-from perdure.stash._base import MISSING, Stash
+from perdure.missing import MISSING
+from perdure.stash._base import Stash
 from perdure.stash._delegate import prime
 from perdure.stash._failure import Failure
 from perdure.stash._fill_pool import ExecutorLike, Workers

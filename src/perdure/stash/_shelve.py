@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from perdure.errors import LockedError, StorageError
 from perdure.fs import Fs, closing_on_error
-from perdure.stash._base import MISSING, check_name
+from perdure.missing import MISSING
+from perdure.stash._base import check_name
 from perdure.stash._closeable import CloseableStash
 from perdure.stash._coded import CodedStash, package_of_caller
 from perdure.stash._disk import writing

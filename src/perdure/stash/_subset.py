@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from perdure.errors import MissingError
 from perdure.fs import Fs
-from perdure.stash._base import MISSING
+from perdure.missing import MISSING
 from perdure.stash._delegate import DelegateStash
 from perdure.stash._disk import reading
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from perdure.stash._base import MISSING, Stash
+from perdure.missing import MISSING
+from perdure.stash._base import Stash
 from perdure.stash._delegate import prime
 from perdure.stash._prime import PrimeableStash
 from perdure.stash._read_only import ReadOnlyStash

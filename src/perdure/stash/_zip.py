@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from perdure.codecs import Codec, get_codec
 from perdure.errors import CorruptError, MissingError, StorageError
 from perdure.limits import RECORD_BYTES_MAX
-from perdure.stash._base import MISSING, check_name
+from perdure.missing import MISSING
+from perdure.stash._base import check_name
 from perdure.stash._closeable import CloseableStash
 from perdure.stash._read_only import ReadOnlyStash
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import enum
+from enum import Enum
 from typing import Final
 
 
-class Missing(enum.Enum):
-    """The type of ``MISSING``, which is its only member: ``value is MISSING`` narrows types."""
+class Missing(Enum):
+    """The type of ``MISSING``, its only member: it survives pickling, and ``value is MISSING`` narrows types."""
 
     MISSING = "missing"
 
@@ -18,3 +18,4 @@ class Missing(enum.Enum):
 
 
 MISSING: Final = Missing.MISSING
+"""Stands where there is nothing. ``None`` is a value like any other."""
