@@ -4,10 +4,10 @@ A prevalent system, a persistent dict and a follower differ only in their ``Stat
 snapshots are here, once.
 """
 
-from perdure.machine._commands import Refusing
 from perdure.machine._machine import Machine
 from perdure.machine._opening import QUARANTINE_DIRECTORY, Place, Progress, RecoveryReport, load_snapshot, open_machine
 from perdure.machine._outcomes import Outcome, outcomes_in, read_outcome
+from perdure.machine._refusing import Refusing
 from perdure.machine._replay import INTERRUPTING, collector_off, replay
 from perdure.machine._state import Companion, Pending, State, Verdict
 

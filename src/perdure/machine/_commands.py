@@ -31,6 +31,7 @@ from perdure.machine._answers import StoredAnswer, store_error, store_result
 from perdure.machine._keeper import Keeper
 from perdure.machine._outcomes import Outcome, Status, outcome_draft, outcomes_in
 from perdure.machine._receipts import Receipts
+from perdure.machine._refusing import Refusing, lost
 from perdure.machine._replay import is_interruption
 from perdure.machine._state import Companion, Pending, State, Verdict
 from perdure.records import COMMAND, NO_CLIENT, Entry
@@ -42,24 +43,6 @@ _UNLOCKED: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
 
 
 Subscriber = Callable[[Entry, Outcome | None], None]
-
-
-class Refusing:
-    """A lock that cannot be had: entering it raises."""
-
-    def __init__(self, error: PerdureError) -> None:
-        self.error = error
-
-    def __enter__(self) -> None:
-        raise copy.copy(self.error)
-
-    def __exit__(self, *_: object) -> None:
-        return
-
-    acquire = __enter__
-
-    def release(self) -> None:
-        return
 
 
 class Commands:
@@ -194,7 +177,7 @@ class Commands:
                     if not pending.done:
                         if pending.taken:
                             # Its leader is gone: an interrupt carried it off.
-                            pending.error, pending.done = _lost(), True
+                            pending.error, pending.done = lost(), True
                         else:
                             self._lead(batch, pending, exclusive)
                 self._hand_over()
@@ -237,14 +220,20 @@ class Commands:
         finally:
             for pending in batch:
                 if not pending.done:
-                    pending.error, pending.done = _lost(), True
+                    pending.error, pending.done = lost(), True
         deferred, self._deferred = self._deferred, None
         if deferred is not None:
             raise deferred
 
     # ---- the commit
 
-    def _commit(self, batch: list[Pending], own: Pending, exclusive: bool) -> None:
+    def _commit(
+        self,
+        batch: list[Pending],
+        own: Pending | None,
+        exclusive: bool,
+        apply: Callable[[list[Pending]], None] | None = None,
+    ) -> None:
         """Writes, syncs and applies commands. The caller holds the order lock. What fails is noted in each of them.
 
         ``_unapplied`` is set before the first byte and cleared behind the last command: should anything leave in
@@ -254,8 +243,11 @@ class Commands:
         if any(pending.client for pending in batch):
             batch, repeated = self.receipts.divide(batch)
         if batch and self._write(batch):
-            for pending in batch:
-                self._apply(pending, own is pending, exclusive)
+            if apply is not None:
+                apply(batch)
+            else:
+                for pending in batch:
+                    self._apply(pending, own is pending, exclusive)
             self._applied_seq = self.journal.last_seq
             self._unapplied = False
             if self._flush_at_once:
@@ -486,11 +478,3 @@ class Commands:
 
 
 _RETRY_HINT = "nothing happened: make room, or mend what the disk says, and call it again"
-
-
-def _lost() -> WriteError:
-    return WriteError(
-        "the thread that committed this command was interrupted",
-        outcome="unknown",
-        hint="close it and open it again: recovery decides whether the command is there",
-    )

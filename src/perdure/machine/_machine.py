@@ -18,10 +18,11 @@ from perdure.fs import close_in_forked_children
 from perdure.journal import Draft, Durability, Journal
 from perdure.limits import SNAPSHOT_INLINE_BYTES_MAX, SNAPSHOT_JOURNAL_BYTES_MIN, SNAPSHOTS_KEPT
 from perdure.machine._answers import store_error
-from perdure.machine._commands import Commands, Refusing
+from perdure.machine._batches import Batches
 from perdure.machine._forked import BoundedWriter, TooLargeError, can_fork, fork_writer
 from perdure.machine._keeper import Keeper
 from perdure.machine._outcomes import Outcome, outcomes_in
+from perdure.machine._refusing import Refusing
 from perdure.machine._replay import NeedsRestore, collector_off, replay
 from perdure.machine._state import State
 from perdure.records import Entry
@@ -36,7 +37,7 @@ class Releasable(Protocol):
     def release(self) -> None: ...
 
 
-class Machine(Commands):
+class Machine(Batches):
     """Keeps one state durable. Any thread may call any method unless it says otherwise.
 
     Open one with ``perdure.machine.open_machine``, which recovers; the constructor takes a state that is up to date.

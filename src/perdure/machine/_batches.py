@@ -1,0 +1,45 @@
+"""Commands that are collected by one thread, written by another and applied wherever somebody wants it.
+
+An event loop collects them; a helper thread writes and syncs, because the loop must not wait for a disk; and they are
+applied on the loop's thread again, in parts, so that what its tasks read of the object never changes under their hands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from perdure.machine._commands import Commands
+from perdure.machine._refusing import lost
+from perdure.machine._state import Pending
+
+PART_COUNT = 32
+
+
+class Batches(Commands):
+    """The part of a machine that handles commands on behalf of others."""
+
+    def handle_batch(self, batch: list[Pending], elsewhere: Callable[[Iterator[Sequence[Pending]]], None]) -> None:
+        """Journals commands as one batch, as durably as promised, and has them applied by whoever ``elsewhere`` asks.
+
+        ``elsewhere`` gets an iterator that applies a part of the batch at each step and gives the part; it may step in
+        any thread that holds none of the machine's locks, and returns once the iterator is at its end. What becomes of
+        a command is noted in it, and holds once this method has returned; before that, an error that ended the command
+        from outside is not yet in the journal. Any thread may call; other commands wait meanwhile.
+        """
+        with self._order:
+            try:
+                self._commit(batch, None, True, lambda new: elsewhere(self._parts(new)))
+            finally:
+                for pending in batch:
+                    if not pending.done:
+                        pending.error, pending.done = lost(), True
+
+    def _parts(self, batch: list[Pending]) -> Iterator[Sequence[Pending]]:
+        for start in range(0, len(batch), PART_COUNT):
+            part = batch[start : start + PART_COUNT]
+            for pending in part:
+                self._apply(pending, False, True)
+            yield part
+        deferred, self._deferred = self._deferred, None
+        if deferred is not None:
+            raise deferred
