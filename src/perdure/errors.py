@@ -15,6 +15,7 @@
         CorruptError             bytes that were once durable are damaged
         MissingError             a file or an entry that must be there is not
         LockedError              somebody else writes here
+          FencedError            a replica was promoted and writes instead
         WriteError               the disk refused; ``outcome`` says what became of the command
         FormatVersionError       written by a newer perdure
       ReplayError                the journal cannot be applied with today's code
@@ -135,6 +136,10 @@ class MissingError(StorageError):
 
 class LockedError(StorageError):
     """Another process, or another opening in this one, writes here. Nothing was changed."""
+
+
+class FencedError(LockedError):
+    """A replica was promoted while this writer was away, and writes in its place. What is here stays as it is."""
 
 
 class WriteError(StorageError):
