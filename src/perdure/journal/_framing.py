@@ -143,7 +143,7 @@ class BinaryFraming:
             )
         try:
             description = _decode_description(data[_FIXED.size : size - extras])
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise CorruptError("the segment's description cannot be read", path=path, offset=_FIXED.size) from error
         return SegmentHeader(number, base, created, log_id, durability, start, description), size, chain
 

@@ -40,7 +40,7 @@ def read_outcome(entry: Entry | Draft) -> Outcome:
     """What an entry of the kind ``OUTCOME`` says. Raises ``CorruptError``."""
     try:
         return _decode(entry.payload)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CorruptError("the outcome of a command cannot be read", seq=entry.seq) from error
 
 

@@ -75,6 +75,12 @@ class Receipts:
                     first[request] = pending
         return new, repeated
 
+    def seq_of(self, client: bytes, counter: int) -> int | None:
+        """The entry of a request that has run and is remembered. Any thread may ask."""
+        known = self._clients.get(client)
+        receipt = known.receipts.get(counter) if known is not None else None
+        return receipt.seq if receipt is not None else None
+
     def counters(self, client: bytes) -> frozenset[int]:
         """Of the requests of a client that are remembered."""
         known = self._clients.get(client)
@@ -135,7 +141,7 @@ class Receipts:
             return
         try:
             self._clients.update(_decode(data))
-        except (msgspec.MsgspecError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise CorruptError(f"the receipts of requests cannot be read: {error}") from error
         answered = []
         for client, known in self._clients.items():

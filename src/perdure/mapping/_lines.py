@@ -7,7 +7,7 @@ journal was durable when it was written (``durable``).
 from __future__ import annotations
 
 import base64
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 from zlib import crc32
 
 import msgspec
@@ -25,11 +25,16 @@ _MARKS = {name: kind for kind, name in _MARK_NAMES.items()}
 _encode = msgspec.json.Encoder().encode
 
 
+# The numbers that the binary layout has room for, so that nothing behind this need ask.
+_Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
+_Seq = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
 class _Header(msgspec.Struct, forbid_unknown_fields=True):
     perdure: str
     version: int
-    segment: int
-    first_seq: int
+    segment: _Number
+    first_seq: _Seq
     created: str
     log: str
     durability: int = 0
@@ -38,14 +43,14 @@ class _Header(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Line(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    seq: int
+    seq: _Seq
     at: str
-    durable: int = 0
+    durable: _Seq = 0
     entry: msgspec.Raw = msgspec.Raw()
-    kind: int = COMMAND
+    kind: Annotated[int, msgspec.Meta(ge=1, lt=MARKS)] = COMMAND
     data: str | None = None
     client: str = ""
-    counter: int = 0
+    counter: _Seq = 0
     more: bool = False
     mark: str | None = None
     check: str | None = None
@@ -94,7 +99,7 @@ class LinesFraming:
             found = _decode_header(line)
             created_ns, _ = self._times.read(found.created)
             log_id = bytes.fromhex(found.log)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise CorruptError(f"line 1: the header cannot be read: {error}", path=path, offset=0) from error
         if found.perdure != _FORMAT or found.version > FORMAT_VERSION:
             raise FormatVersionError(

@@ -184,7 +184,7 @@ class LinesSnapshotStore(FileSnapshotStore):
             found = _decode_header(line)
             at_ns, _ = self._times.read(found.at)
             log_id = bytes.fromhex(found.log)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise CorruptError(f"line 1: the header cannot be read: {error}", path=path, offset=0) from error
         if found.perdure != _FORMAT or found.version > FORMAT_VERSION:
             raise FormatVersionError(
@@ -211,7 +211,7 @@ class LinesSnapshotStore(FileSnapshotStore):
         last = data.rfind(b"\n", 0, len(data) - 1) + 1
         try:
             end = _decode_end(data[last:])
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise self._line_error(path, data, last, f"it is not the last line of a snapshot ({error})") from error
         content = data[start:last]
         digest = bytes.fromhex(end.digest) if _is_digest(end.digest) else bytes(32)

@@ -66,7 +66,7 @@ def decode_header(data: bytes, path: str) -> tuple[SnapshotHeader, bytes, bool]:
         )
     try:
         description = _decode_description(data[_FIXED.size : size])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CorruptError("the snapshot's description cannot be read", path=path, offset=_FIXED.size) from error
     receipts = description.pop(_RECEIPTS, b"")
     if not isinstance(receipts, bytes):

@@ -89,7 +89,7 @@ class ObjectState:
             try:
                 method, args = decode_plain(payload)
                 function = self._functions[method]
-            except (msgspec.DecodeError, TypeError, ValueError) as error:
+            except (msgspec.DecodeError, TypeError, ValueError, RecursionError) as error:
                 raise CodecError(f"an entry does not hold a call: {error}") from error
             return function(self.root, *args)
         method, args, kwargs = decode_command(self.codec, payload)
