@@ -4,10 +4,14 @@ The life of a command: its payload was encoded by the caller. Under the *order l
 is made durable in the mode promised, and is applied under the *state lock*, in order. Memory is therefore never ahead
 of the disk. Queries take the state lock only and never wait for a sync.
 
-With durability "always" commands that arrive during a sync share the next one (group commit, without a delay): whoever
-gets the order lock leads, takes all that are waiting, writes and syncs them at once and applies them on behalf of their
-callers, each in its own ``contextvars`` context. The next batch is not written while this one is applied: that is
-memory work of microseconds, and so the outcomes of a batch always stand in the journal before the next command.
+With durability "always" commands that arrive during a sync share the next one (group commit, without a delay). Who
+finds nobody leading, leads: it writes and syncs its own command and applies it. Who finds a leader queues, and is woken
+once: with its answer, or, as the first in the queue, to lead in turn. That one takes all that wait, writes and syncs
+them at once and applies them on behalf of their callers, each in its own ``contextvars`` context; and it wakes the next
+leader before the others of its batch, so that the next sync runs while they return and come back with more. Nobody
+waits for a lock that is held during a sync: with many threads each of them would get its turn at it one by one, and
+batches would stay small. The next batch is not written while this one is applied: that is memory work of microseconds,
+and so the outcomes of a batch always stand in the journal before the next command.
 
 Locks are only taken by ``with``: between an ``acquire()`` and the ``try`` behind it an interrupt could slip in and
 leave the lock held for ever.
@@ -67,7 +71,8 @@ class Commands:
         self._new_locks()
         self._queue: deque[Pending] = deque()
         self._grouped = durability == "always"
-        self._led = False  # Whether somebody leads; wrong for a moment, it costs a wait and nothing else.
+        # Whether somebody leads, or was woken to. Where an interrupt leaves it wrong, it costs a wait and nothing else.
+        self._led = False
         self._applied_seq = journal.last_seq
         self._unapplied = False
         self._broken: str | None = None

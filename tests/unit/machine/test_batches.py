@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import perdure
 from perdure.machine import Machine
 from perdure.system import system_of
-from perdure.testing import FaultyFs
+from perdure.testing import FaultyFs, WrappingFs
 
 
 class Log:
@@ -77,10 +78,55 @@ def batch(log: Log, *calls: Callable[[], Any]) -> list[Any]:
             thread.start()
             while len(machine._queue) < count:
                 pass
-        machine._led = False
+    machine._hand_over()
     for thread in threads:
         thread.join()
     return answers
+
+
+class SlowDisk(WrappingFs):
+    """Counts syncs; the first one lasts until ``arrived`` says that all who should wait for it do."""
+
+    def __init__(self, arrived: Callable[[], bool]) -> None:
+        super().__init__()
+        self.arrived = arrived
+        self.syncs = 0
+        self.started = threading.Event()
+        self.counts = False
+
+    def sync(self, fd: int) -> None:
+        if self.counts:
+            self.syncs += 1
+            self.started.set()
+            while self.syncs == 1 and not self.arrived():
+                time.sleep(0.001)
+        super().sync(fd)
+
+
+def syncs_of(directory: Path, thread_count: int, calls_each: int) -> int:
+    """How many syncs commands of many threads take, if all but one thread come during the first of them."""
+    fs = SlowDisk(lambda: len(machine_of(log)._queue) == thread_count - 1)
+    log = perdure.open(Log, directory, fs=fs, snapshot="manual")
+    log.add(-1)  # Begins the segment, which has syncs of its own.
+
+    def work(number: int) -> None:
+        for _ in range(calls_each):
+            log.add(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(thread_count)]
+    fs.counts = True
+    for thread in threads:
+        thread.start()
+        fs.started.wait()
+    for thread in threads:
+        thread.join()
+    fs.counts = False
+    assert sorted(log.items) == sorted([-1, *list(range(thread_count)) * calls_each])
+    # Nobody leads any more: the next one need not wait for anybody.
+    assert not machine_of(log)._led
+    assert not machine_of(log)._queue
+    perdure.control(log).close()
+    return fs.syncs
 
 
 def in_a_child_that_dies(work: Callable[[], Any]) -> None:
@@ -92,6 +138,14 @@ def in_a_child_that_dies(work: Callable[[], Any]) -> None:
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
+
+
+def test_all_that_arrive_during_a_sync_share_the_next_one(tmp_path: Path) -> None:
+    assert syncs_of(tmp_path, thread_count=33, calls_each=1) == 2
+
+
+def test_threads_that_come_back_at_once_still_share_their_syncs(tmp_path: Path) -> None:
+    assert syncs_of(tmp_path, thread_count=32, calls_each=20) < 320
 
 
 @pytest.mark.parametrize("command", ["endless", "leave"])
