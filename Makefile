@@ -4,7 +4,7 @@
 #   make test               the tests, short forms (ARGS="…" goes to pytest; JOBS=2 runs files side by side)
 #   make check              format, lint, types, layers, house rules
 #   make crash SECONDS=200  the long forms of the crash tests, for about so long
-#   make bench              the measurements
+#   make bench              the measurements (ARGS=--save puts their tables and plots into the pages)
 #   make docs               the documentation, into site/
 #   make clean              forget everything that the above made
 

@@ -1,6 +1,6 @@
-"""``PersistentDict`` beside a plain dict, sqlitedict, diskcache, shelve, and the bare cost of encoding and writing.
+"""``PersistentDict`` beside a plain dict, the bare cost of encoding and writing, and other stores.
 
-``python -m benchmarks.bench_mapping`` prints the rows; ``run()`` returns them.
+``python -m benchmarks mapping`` prints the rows; ``run()`` returns them.
 
 All candidates of one row run in turns, a little each, in one process; what counts is the median of the rounds. Each
 row has a goal: by how much perdure must at least be faster (or, below 1, may be slower) than the candidate.
@@ -23,6 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks._report import Against, Table, figure
 from perdure.mapping import PersistentDict, Tracker
 
 ROUNDS = 21
@@ -224,8 +225,15 @@ def _makers(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     def diskcache() -> Any:
         return importlib.import_module("diskcache").Cache(str(folder / "diskcache"))
 
+    def zict() -> Any:
+        module = importlib.import_module("zict")
+        file = module.File(folder / "zict", memmap=False)
+        return module.Func(lambda value: pickle.dumps(value, pickle.HIGHEST_PROTOCOL), _loads, file)
+
     yield "sqlitedict", sqlitedict
     yield "diskcache", diskcache
+    yield "ZODB", lambda: _Zodb(str(folder / "zodb.fs"))
+    yield "zict on files", zict
     for kind in ("dumb", "gnu", "sqlite3"):
 
         def shelf(kind: str = kind) -> Any:
@@ -236,16 +244,51 @@ def _makers(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"shelve on dbm.{kind}", shelf
 
 
-def main() -> None:
-    print(f"{'case':34} {'candidate':26} {'µs':>10} {'ratio':>8} {'goal':>6}")
-    for row in run():
-        if row.microseconds is None:
-            print(f"{row.case:34} {row.candidate:26} {row.note}")
-            continue
-        goal = "" if row.goal is None else f"{row.goal:.2f}"
-        verdict = "" if row.goal is None or (row.ratio or 0) >= row.goal else "  MISSED"
-        print(f"{row.case:34} {row.candidate:26} {row.microseconds:10.2f} {row.ratio:8.2f} {goal:>6}{verdict}")
+def _loads(data: bytes) -> Any:
+    # Written by this process a moment ago.
+    return pickle.loads(data)
 
 
-if __name__ == "__main__":
-    main()
+class _Zodb:
+    """The root of a file storage, with a commit for each change."""
+
+    def __init__(self, path: str) -> None:
+        self._db = importlib.import_module("ZODB").DB(path)
+        self._transaction = importlib.import_module("transaction")
+        self._connection = self._db.open()
+        self._root = self._connection.root()
+
+    def __getitem__(self, key: str) -> Any:
+        return self._root[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._root[key] = value
+        self._transaction.commit()
+
+    def close(self) -> None:
+        self._connection.close()
+        self._db.close()
+
+
+def table(rows: list[Row]) -> Table:
+    """As it is printed."""
+    lines = []
+    for row in rows:
+        if row.microseconds is None or row.ratio is None:
+            lines.append((row.case, row.candidate, "", "", "", row.note))
+        else:
+            goal = "" if row.goal is None else f"{row.goal:.2f}"
+            verdict = "" if row.goal is None else "ok" if row.ratio >= row.goal else "missed"
+            lines.append((row.case, row.candidate, figure(row.microseconds), f"{row.ratio:.2f}", goal, verdict))
+    note = "Ratio: the candidate's time divided by perdure's; above 1 perdure is faster."
+    return Table(("case", "candidate", "µs", "ratio", "goal", ""), lines, note)
+
+
+def against(rows: list[Row]) -> list[Against]:
+    """The rows about others."""
+    names = ("sqlitedict", "diskcache", "shelve", "ZODB", "zict")
+    return [
+        Against(row.candidate, f"PersistentDict: {row.case}", row.ratio)
+        for row in rows
+        if row.ratio is not None and row.candidate.startswith(names)
+    ]

@@ -1,10 +1,10 @@
 """Hits of ``memo`` and ``persisted`` beside joblib.Memory, diskcache and zensols.persist.
 
-``python -m benchmarks.bench_memo`` prints them; ``run()`` returns them.
+``python -m benchmarks memo`` prints them; ``run()`` returns them.
 
 All candidates of one row run in turns, a little each, in one process; what counts is the median of the rounds, and that
-of the ratios to perdure's own in the same round. "memory": the process has the result already. "disk": another process computed it, or this one
-has forgotten it.
+of the ratios to perdure's own in the same round. "memory": the process has the result already. "disk": another process
+computed it, or this one has forgotten it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 import gc
 import importlib
 import statistics
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from benchmarks._report import Against, Table, figure
 from perdure.memo import memo, persisted
 
 ROUNDS = 31
@@ -26,7 +26,9 @@ ARRAY_BYTES = 100_000_000
 
 
 class Row(NamedTuple):
-    """``microseconds``: median of one call. ``ratio``: to perdure in the same round, median; above 1 perdure is faster."""
+    """``microseconds``: of one call, median. ``ratio``: to perdure in the same round, median; above 1 perdure is
+    faster.
+    """
 
     case: str
     candidate: str
@@ -177,15 +179,22 @@ def imported(module: str, distribution: str) -> Any:
         return f"not measured: {error}; pip install {distribution}"
 
 
-def main() -> None:
-    """Print the rows."""
-    print(f"Python {sys.version.split()[0]}; median of {ROUNDS} rounds in turns; ratio > 1: perdure is faster")
-    for row in run():
-        if row.microseconds is None:
-            print(f"{row.case:34} {row.candidate:22} {row.note}")
-        else:
-            print(f"{row.case:34} {row.candidate:22} {row.microseconds:12.2f} us {row.ratio:9.1f} x")
+def table(rows: list[Row]) -> Table:
+    """As it is printed."""
+    lines = [
+        (row.case, row.candidate, "", "", row.note)
+        if row.microseconds is None or row.ratio is None
+        else (row.case, row.candidate, figure(row.microseconds), figure(row.ratio), "")
+        for row in rows
+    ]
+    note = "Ratio: the candidate's time divided by perdure's; above 1 perdure is faster."
+    return Table(("case", "candidate", "µs", "ratio", ""), lines, note)
 
 
-if __name__ == "__main__":
-    main()
+def against(rows: list[Row]) -> list[Against]:
+    """The rows about others."""
+    return [
+        Against(row.candidate, row.case, row.ratio)
+        for row in rows
+        if row.ratio is not None and row.candidate != "perdure"
+    ]

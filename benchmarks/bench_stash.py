@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks._report import Table, figure
 from perdure.fill import fill
 from perdure.stash import DictionaryStash, DirectoryStash, LogStash, Stash
 
@@ -137,7 +138,33 @@ def _log(folder: Path, durability: str) -> list[Row]:
             threads = (lambda: _write_in_threads(log)), (lambda: _write_in_threads(directory))
             rows.append(_compare(f"{name}, write 100 at once", 5, *at_once, ITEMS))
             rows.append(_compare(f"{name}, write from 8 threads", 5, *threads, 8 * ITEMS // 4))
+            rows += _against_the_disk(folder, log, directory)
     return rows
+
+
+def _against_the_disk(folder: Path, log: Stash, directory: Stash) -> list[Row]:
+    """What no log can beat: one append and one sync for each item, or for eight where eight threads wait."""
+    data = pickle.dumps(VALUE, 5) + bytes(40)
+    fd = os.open(folder / "appended", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def append(number: int, together: int) -> None:
+        for _ in range(number // together):
+            os.write(fd, data * together)
+            os.fdatasync(fd)
+
+    one, eight = (lambda: append(ITEMS, 1)), (lambda: append(8 * ITEMS // 4, 8))
+    threads = (lambda: _write_in_threads(log)), (lambda: _write_in_threads(directory))
+    try:
+        return [
+            _compare("LogStash (always) against append and fdatasync, write", 0.8, lambda: _write(log), one, ITEMS),
+            _compare(
+                "LogStash (always) against the same for 8 at once, 8 threads", 0.5, threads[0], eight, 8 * ITEMS // 4
+            ),
+            _compare("append and fdatasync against DirectoryStash (always)", 1, one, lambda: _write(directory), ITEMS),
+            _compare("the same for 8 at once against 8 threads", 1, eight, threads[1], 8 * ITEMS // 4),
+        ]
+    finally:
+        os.close(fd)
 
 
 def _write_in_threads(stash: Stash) -> None:
@@ -180,13 +207,10 @@ def _filling(what: str, make: Callable[[str], int], count: int) -> Row:
     return _compare(what, 0.95, ours, bare, count)
 
 
-def main() -> None:
-    """Print the rows."""
-    for row in run():
-        verdict = "ok" if row.ratio >= row.goal else "MISSED"
-        times = f"{row.perdure:9.1f} µs {row.bare:9.1f} µs"
-        print(f"{row.ratio:7.2f} × (goal {row.goal:4.2f}) {verdict:7} {times}  {row.what}")
-
-
-if __name__ == "__main__":
-    main()
+def table(rows: list[Row]) -> Table:
+    """As it is printed."""
+    lines = [
+        (row.what, f"{row.ratio:.2f}", f"{row.goal:.2f}", f"{figure(row.perdure)} µs, bare {figure(row.bare)} µs")
+        for row in rows
+    ]
+    return Table(("what", "to the bare work", "goal", "an item, medians"), lines)

@@ -1,6 +1,6 @@
 """Prevalent systems beside the bare work, beside coopy, and beside the disk.
 
-``python -m benchmarks.bench_system`` prints a table; ``run()`` returns its rows. All candidates of one row run in
+``python -m benchmarks system`` prints a table; ``run()`` returns its rows. All candidates of one row run in
 turns, a little each, in one process, so that whatever else the machine does hits all of them; what counts is the ratio
 of the medians. "bare": pickle + crc32 + one write, and the plain call. "disk": one write and one fdatasync.
 """
@@ -8,13 +8,10 @@ of the medians. "bare": pickle + crc32 + one write, and the plain call. "disk": 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import pickle
-import platform
 import resource
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import perdure
+from benchmarks._report import Against, Table
 
 
 class Row(NamedTuple):
@@ -297,15 +295,18 @@ def run() -> list[Row]:
     return rows
 
 
-def main() -> None:
-    rows = run()
-    today = datetime.date.today().isoformat()
-    print(f"{today}, Python {platform.python_version()}, {os.cpu_count()} cores, {sys.platform}\n")
-    print("| case | measured | goal | medians |\n|---|---|---|---|")
-    for row in rows:
-        measured = "not measured" if row.ratio is None else f"{row.ratio:.2f}"
-        print(f"| {row.case} | {measured} | {row.goal} | {row.figures} |")
+def table(rows: list[Row]) -> Table:
+    """As it is printed."""
+    lines = [
+        (row.case, "not measured" if row.ratio is None else f"{row.ratio:.2f}", row.goal, row.figures) for row in rows
+    ]
+    return Table(("case", "measured", "goal", "medians"), lines)
 
 
-if __name__ == "__main__":
-    main()
+def against(rows: list[Row]) -> list[Against]:
+    """The rows about others."""
+    return [
+        Against("coopy", row.case.partition(", to coopy")[0], row.ratio)
+        for row in rows
+        if "coopy" in row.case and row.ratio is not None
+    ]
