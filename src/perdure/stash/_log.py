@@ -14,11 +14,13 @@ from perdure.errors import ClosedError
 from perdure.fs import Fs, check_private
 from perdure.journal import Durability
 from perdure.limits import MIB
-from perdure.stash._base import MISSING, check_name
+from perdure.missing import MISSING
+from perdure.stash._base import check_name
 from perdure.stash._closeable import CloseableStash
 from perdure.stash._coded import CodedStash
 from perdure.stash._disk import writing
 from perdure.stash._log_file import CLEAR, DELETE, MARK, PUT, Change, LogFile, Place
+from perdure.stash._log_group import Batch
 
 
 @dataclass(eq=False)
@@ -187,8 +189,9 @@ class LogStash(CodedStash, CloseableStash):
                 self._apply_durable(file.sync())
             if name in self._index:
                 return False
-            self._change([Change(PUT, name, data)])
-            return True
+            change = self._append([Change(PUT, name, data)])
+        self._settle(change)
+        return True
 
     def delete(self, name: str | None = None) -> None:
         """Forget it, or all."""
@@ -214,13 +217,21 @@ class LogStash(CodedStash, CloseableStash):
             self._opened().sync()
 
     def _change(self, changes: list[Change]) -> None:
-        file = self._opened()
+        self._opened()
         with self._lock:
-            places = file.append(changes)
-            self._pending.extend(zip(changes, places, strict=True))
-            last_seq = places[-1].seq
+            appended = self._append(changes)
         # Outside the lock: those who append meanwhile share the next sync.
-        durable_seq = file.sync(last_seq) if self.durability == "always" else last_seq
+        self._settle(appended)
+
+    def _append(self, changes: list[Change]) -> tuple[LogFile, int, Batch, bool]:
+        file = self._opened()
+        places = file.append(changes)
+        self._pending.extend(zip(changes, places, strict=True))
+        return file, places[-1].seq, *file.join()
+
+    def _settle(self, appended: tuple[LogFile, int, Batch, bool]) -> None:
+        file, seq, batch, leads = appended
+        durable_seq = file.wait(batch, leads, seq) if self.durability == "always" else seq
         with self._lock:
             self._apply_durable(durable_seq)
             if file.size_bytes > max(self.compact_bytes_min, 2 * self._live_bytes):

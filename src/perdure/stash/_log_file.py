@@ -25,6 +25,7 @@ from perdure.journal import (
     segment_numbers,
 )
 from perdure.limits import IDLE_MARK_MS, MIB, SYNC_INTERVAL_MS
+from perdure.stash._log_group import Batch, GroupSync
 from perdure.stash._names import as_bytes, as_text
 
 PUT, DELETE, CLEAR, MARK = range(1, 5)
@@ -73,7 +74,6 @@ class LogFile:
         self._directory_lock = DirectoryLock(fs, directory)
         self._fds: dict[int, int] = {}
         self._keeper: threading.Thread | None = None
-        self._group_lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
         try:
@@ -85,6 +85,7 @@ class LogFile:
         except BaseException:
             self._directory_lock.release()
             raise
+        self._group = GroupSync(self._journal.sync, lambda: self._journal.durable_seq)
         self.size_bytes = 0
         self._tail_number = 0
         self._tail_bytes = 0
@@ -201,17 +202,25 @@ class LogFile:
             self._tail_bytes = self._fs.stat(self._path(self._tail_number)).st_size
         return self._tail_bytes
 
-    def sync(self, seq: int | None = None) -> int:
-        """Returns when everything up to ``seq`` (by default all) is durable, with the seq up to which it is.
+    def join(self) -> tuple[Batch, bool]:
+        """After ``append``, still under the lock: what to hand to ``wait``."""
+        return self._group.join()
+
+    def wait(self, batch: Batch, leads: bool, seq: int) -> int:
+        """Returns when everything up to ``seq`` is durable, with the seq up to which it is. The caller holds no lock.
 
         Raises:
             WriteError: see ``Journal.sync``.
         """
-        with self._group_lock:
-            # Whoever waited here finds that the one before has synced its entry, too, and not only its own.
-            if seq is not None and self._journal.durable_seq >= seq:
-                return self._journal.durable_seq
-            return self._journal.sync()
+        return self._group.wait(batch, leads, seq)
+
+    def sync(self) -> int:
+        """Returns when everything is durable, with the seq up to which it is. The caller may hold the lock.
+
+        Raises:
+            WriteError: see ``Journal.sync``.
+        """
+        return self._group.sync_all()
 
     def compact(self, index: dict[str, Place], mark: str | None) -> dict[str, Place]:
         """Copy the values of ``index`` to the end and forget what lies before; the new index. The caller holds the
