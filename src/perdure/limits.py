@@ -40,6 +40,21 @@ RECEIPT_ANSWERS_BYTES_MAX = 4 * MIB
 RECEIPTS_BYTES_MAX = 16 * MIB
 """The receipts in a snapshot."""
 
+# Feed and replicas.
+FEED_CHUNK_BYTES = 1 * MIB
+"""About so much of the journal is read and sent at a time."""
+FEED_HEARTBEAT_S = 1.0
+"""A feed says at least this often how far its primary is."""
+FEED_SILENCE_S = 10.0
+"""A replica that has heard nothing for so long connects again."""
+FEED_DIGEST_INTERVAL_S = 60.0
+"""How often a primary publishes the digest of its state, if something has changed."""
+FEEDS_MAX = 64
+"""Replicas that one primary serves at a time."""
+FOLLOW_RETRY_S_MIN = 0.1
+FOLLOW_RETRY_S_MAX = 10.0
+"""A replica that cannot reach its primary tries again after the first, then after twice that, up to the second."""
+
 # Stored data.
 NESTING_DEPTH_MAX = 500
 """Containers within containers that a stored value may have."""
