@@ -73,3 +73,27 @@ SHARED_LEASE_S = 600.0
 SHARED_CHUNK_COUNT = 1000
 """Values that going through a shared dict fetches at a time, and SHARED_CHUNK_BYTES at most."""
 SHARED_CHUNK_BYTES = 1 * MIB
+
+# Server and client.
+SERVER_BODY_BYTES_MAX = 16 * MIB
+"""The largest body of a request."""
+SERVER_HEADER_BYTES_MAX = 64 * KIB
+"""The request line and all headers of one request."""
+SERVER_NESTING_DEPTH_MAX = 100
+"""Lists and objects within each other in a body."""
+SERVER_CALLS_MAX = 512
+"""Calls that are being read or carried out at once; further ones are asked to come again."""
+SERVER_CONNECTIONS_MAX = 2_000
+"""Open connections; further ones are refused."""
+SERVER_RECEIVE_TIMEOUT_S = 20.0
+"""How long a client may take to send its headers, and again to send its body."""
+SERVER_CALL_TIMEOUT_S = 60.0
+"""How long the answer of a call is waited for; a command goes on all the same."""
+SERVER_IDLE_TIMEOUT_S = 75.0
+"""How long a connection may stay open without a request."""
+SERVER_STOP_TIMEOUT_S = 30.0
+"""How long stopping waits for what was accepted."""
+CLIENT_TIMEOUT_S = 30.0
+"""How long a client tries, over broken connections and restarts of the server, before it gives up."""
+CLIENT_CONNECTIONS_MAX = 64
+"""Requests that one client has on their way at once; further ones wait."""
