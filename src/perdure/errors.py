@@ -77,6 +77,9 @@ class PerdureError(Exception):
 
 
 def _rebuild(kind: type[PerdureError], args: tuple[object, ...], fields: dict[str, object]) -> PerdureError:
+    # Stored data may name this function.
+    if not issubclass(kind, PerdureError):
+        raise TypeError(f"{kind!r} is no error of perdure")
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(fields)

@@ -15,6 +15,7 @@ import zoneinfo
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from perdure import errors
 from perdure.errors import CodecError, UsageError
 
 Name = tuple[str, str]
@@ -45,13 +46,18 @@ _VALUE_TYPES: dict[str, str] = {
     "time": "struct_time",
     "types": "SimpleNamespace",
     "uuid": "SafeUUID UUID",
+    "perdure.errors": " ".join(
+        name for name, item in vars(errors).items() if isinstance(item, type) and issubclass(item, errors.PerdureError)
+    ),
     "zoneinfo": "ZoneInfo",  # Reads a file of the time zone database; the module refuses names that leave it.
 }
 _CONSTRUCTORS: dict[str, str] = {
+    "perdure.errors": "_rebuild",  # Makes one of perdure's errors, and refuses every other class.
     "array": "_array_reconstructor",  # Makes arrays, from a type code and bytes whose length it checks.
     "re": "_compile",  # Makes a pattern from text and flags. (Matching with a hostile pattern may take for ever.)
 }
 _NUMPY_CONSTRUCTORS: dict[str, str] = {
+    "perdure.errors": "_rebuild",  # Makes one of perdure's errors, and refuses every other class.
     # Makes an empty array of a subclass of ndarray; its contents come through the same stream. And a scalar from
     # a dtype and bytes.
     "numpy.core.multiarray": "_reconstruct scalar",

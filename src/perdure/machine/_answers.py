@@ -27,6 +27,10 @@ class StoredAnswer(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return len(self.data) + len(self.error) + len(self.message) + _OVERHEAD_BYTES
 
 
+_NOTHING = StoredAnswer("returned")
+"""``None``, which is what most commands return."""
+
+
 class Answer(NamedTuple):
     """Where ``error`` is ``None`` it is ``result``."""
 
@@ -41,6 +45,8 @@ def name_of(error: BaseException) -> str:
 
 def store_result(result: Any, codec: Codec) -> StoredAnswer:
     """Never fails: of what cannot be stored it is kept that it cannot."""
+    if result is None:
+        return _NOTHING
     try:
         return StoredAnswer("returned", codec.encode(result))
     except CodecError as refused:

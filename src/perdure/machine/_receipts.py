@@ -108,10 +108,12 @@ class Receipts:
         if counter not in known.receipts:
             self._count += 1
         known.receipts[counter] = _Receipt(seq, answer)
-        if len(known.receipts) > RECEIPT_WINDOW:
-            for old in [number for number in known.receipts if number <= known.highest - RECEIPT_WINDOW]:
-                del known.receipts[old]
-                self._count -= 1
+        # From the front, which is where the oldest are: a client counts upwards, and what overtook another one waits its
+        # turn.
+        receipts, oldest = known.receipts, known.highest - RECEIPT_WINDOW
+        while (first := next(iter(receipts))) <= oldest:
+            del receipts[first]
+            self._count -= 1
         while self._count > RECEIPTS_MAX and len(self._clients) > 1:
             _, forgotten = self._clients.popitem(last=False)
             self._count -= len(forgotten.receipts)

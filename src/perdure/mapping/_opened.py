@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from perdure.clock import Clock, WallClock
@@ -21,6 +22,18 @@ from perdure.mapping._place import Tracked, enter_dict, opened_of, path_of
 from perdure.mapping._reader import Reader
 from perdure.mapping._state import ALL, Content, DictState, call_of
 from perdure.mapping._values import SCALARS, Values, encode_json, track
+
+
+@dataclass(slots=True)
+class Request:
+    """A change that another process asks for, and may ask for again. ``answer``: what that one is told.
+
+    The entry that is written next is the request's, and only that one.
+    """
+
+    client: bytes
+    counter: int
+    answer: Any = None
 
 
 class Opened:
@@ -51,6 +64,8 @@ class Opened:
         self._holding = False
         self._depth = 0
         self._marked: dict[Key, None] = {}
+        self.request: Request | None = None
+        """Whose change the next one is; set and read under ``lock``."""
         state.opened = self
         state.settled = self._settled
         if isinstance(state.data, HandingDict):
@@ -93,7 +108,7 @@ class Opened:
             payload = b'{"do":"set","args":[%b,%b]}' % (_key_text(key), text)
         with self.lock:
             if self._held is None:
-                self.machine.handle(payload, (dict_set, self.state, (key, stored), key))
+                self._handle(payload, (dict_set, self.state, (key, stored), key))
             else:
                 self._hold(payload, dict_set, self.state, (key, stored), key)
 
@@ -152,9 +167,17 @@ class Opened:
 
     def _submit(self, payload: bytes, function: Any, owner: Any, args: Any, key: Any) -> None:
         if self._held is None:
-            self.machine.handle(payload, (function, owner, args, key))
+            self._handle(payload, (function, owner, args, key))
         else:
             self._hold(payload, function, owner, args, key)
+
+    def _handle(self, payload: bytes, call: Any) -> None:
+        request = self.request
+        if request is None:
+            self.machine.handle(payload, call)
+        else:
+            self.request = None
+            self.machine.handle(payload, call, client=request.client, counter=request.counter)
 
     def _hold(self, payload: bytes | None, function: Any, owner: Any, args: Any, key: Any) -> None:
         assert self._held is not None
@@ -248,8 +271,15 @@ class Opened:
         if payload is None:
             held.settle()
         else:
-            # Settled by the command itself: from its place in the journal on a snapshot holds these changes.
-            self.machine.handle(payload, call_of(held.settle))
+            request = self.request
+            answer = request.answer if request is not None else None
+
+            def settle() -> Any:
+                # By the command itself: from its place in the journal on a snapshot holds these changes.
+                held.settle()
+                return answer
+
+            self._handle(self.state.with_answer(payload, answer), call_of(settle))
         if self._holding:
             self._held = Held(self.state, self)
 

@@ -18,14 +18,14 @@ Operation = Mapping[str, Any]
 _OF_ALL = {
     "__getitem__", "__setitem__", "__delitem__", "__contains__", "__len__", "__eq__", "__ne__", "clear", "copy", "pop",
 }  # fmt: skip
-_OF_LISTS = _OF_ALL | {
+OPERATIONS_OF_LISTS = _OF_ALL | {
     "append", "extend", "insert", "remove", "sort", "reverse", "index", "count",
     "__iadd__", "__imul__", "__add__", "__mul__", "__lt__", "__le__", "__gt__", "__ge__",
 }  # fmt: skip
-_OF_DICTS = _OF_ALL | {
+OPERATIONS_OF_DICTS = _OF_ALL | {
     "get", "setdefault", "update", "popitem", "keys", "values", "items", "__ior__", "__or__",
 }  # fmt: skip
-_OF_ROOTS = _OF_DICTS | {
+_OF_ROOTS = OPERATIONS_OF_DICTS | {
     "sync", "sync_key", "mark_dirty", "dirty", "hold", "unhold", "revert", "is_writeable", "chunk",
     "add", "add_if_absent", "add_many", "add_many_if_absent", "mark_done", "mark_not_done", "increment_tries",
     "decrement_tries", "reset_tries", "abort", "unabort", "done", "tries", "aborted", "should_do", "should_do_add",
@@ -54,7 +54,7 @@ def apply(target: Any, operation: Operation) -> Any:
         if found is target:
             allowed = _OF_ROOTS
         elif isinstance(found, (TrackedList, TrackedDict)):
-            allowed = _OF_LISTS if isinstance(found, TrackedList) else _OF_DICTS
+            allowed = OPERATIONS_OF_LISTS if isinstance(found, TrackedList) else OPERATIONS_OF_DICTS
         else:
             raise UsageError(f"{do!r} was asked of what is no list or dict, at {list(path)!r}")
         if do not in allowed or not hasattr(found, do):

@@ -96,7 +96,7 @@ class Reader:
                 self.seq = entries[-1].seq
             return self.seq
 
-    def handle(self, payload: bytes, call: Any = None) -> NoReturn:
+    def handle(self, payload: bytes, call: Any = None, *, client: bytes = b"", counter: int = 0) -> NoReturn:
         """Raises ``ReadOnlyError``, or ``ClosedError`` once closed."""
         if self._closed:
             raise ClosedError("it was closed", path=self.path)

@@ -64,6 +64,16 @@ class Tracker(PersistentDict):
                 raise UsageError(f"it is open in this process with max_tries={known}", path=opened.path)
         self._jobs: Jobs = opened.jobs
 
+    @classmethod
+    def on(cls, handle: PersistentDict, *, max_tries: int, lease_s: float) -> Self:
+        """One more handle, a tracker, on a dict that is open; what has been put into it stays as it is."""
+        return cls._on(handle._opened, _max_tries=_checked(max_tries), _lease_ns=round(lease_s * _NS))
+
+    @property
+    def max_tries(self) -> int:
+        """How often a job is tried; 0: any number."""
+        return self._max_tries
+
     def __setitem__(self, key: Key, value: Any) -> None:
         """A job: fields that it lacks are filled in."""
         super().__setitem__(key, filled_in(value))

@@ -19,6 +19,7 @@ SCALARS = frozenset({str, int, bool, type(None)})
 """Types whose values are stored as they are, by exact type. A float must be finite besides."""
 
 encode_json = msgspec.json.Encoder().encode
+decode_json = msgspec.json.Decoder().decode
 
 
 class Values(Protocol):
