@@ -124,6 +124,10 @@ class FileJournal:
     # ---- state
 
     @property
+    def fs(self) -> Fs:
+        return self._fs
+
+    @property
     def failure(self) -> str | None:
         return self._failure or self._sync_failure
 

@@ -471,9 +471,10 @@ class Commands:
         return unsubscribe
 
     def _tell(self, pending: Pending) -> None:
-        entry = pending.entry()
         # What it left was owed a moment ago, and is not written before the next command.
-        outcome = outcomes_in(self.owed).get(pending.seq) if pending.error is not None else None
+        self._tell_of(pending.entry(), outcomes_in(self.owed).get(pending.seq) if pending.error is not None else None)
+
+    def _tell_of(self, entry: Entry, outcome: Outcome | None) -> None:
         for subscriber in list(self._subscribers):
             try:
                 subscriber(entry, outcome)

@@ -7,15 +7,16 @@ snapshots, and the end.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from perdure.errors import ClosedError, PerdureError, StorageError, UsageError, WriteError
 from perdure.fs import close_in_forked_children
-from perdure.journal import Draft, Durability, Journal
+from perdure.journal import Draft, Durability, FileJournal, Journal
 from perdure.limits import SNAPSHOT_INLINE_BYTES_MAX, SNAPSHOT_JOURNAL_BYTES_MIN, SNAPSHOTS_KEPT
 from perdure.machine._answers import store_error
 from perdure.machine._batches import Batches
@@ -24,8 +25,9 @@ from perdure.machine._keeper import Keeper
 from perdure.machine._outcomes import Outcome, outcomes_in
 from perdure.machine._refusing import Refusing
 from perdure.machine._replay import NeedsRestore, collector_off, replay
+from perdure.machine._role import Role, fenced, term_of, write_role
 from perdure.machine._state import State
-from perdure.records import Entry
+from perdure.records import TERM, Entry
 from perdure.snapshots import Snapshot, SnapshotHeader, SnapshotStore, Writer
 
 Result = TypeVar("Result")
@@ -63,8 +65,12 @@ class Machine(Batches):
         self.keep_history = keep_history
         self._snapshot_lock = threading.Lock()
         self._newest = newest
+        self.term: int = 0
+        """Which writer of this journal it is, or follows: see ``_role.py``."""
+        self._fenced: PerdureError | None = None
         if newest is not None:
             self.receipts.load(newest.header.receipts)
+            self.term = int(newest.header.description.get("term", 0))
         self._automatic_snapshots = automatic_snapshots
         self._snapshot_at_bytes = 0
         self._forks = forks and can_fork() and snapshots.survives_fork
@@ -72,8 +78,14 @@ class Machine(Batches):
         self._plan_next_snapshot()
         self._keeper = Keeper(self, sync_each_second=durability == "everysec", snapshot_interval_s=snapshot_interval_s)
         close_in_forked_children(self)
-        # At interpreter exit, and when nobody holds the machine any more: everything handed over is made durable.
-        self._finalizer = weakref.finalize(self, _let_go, journal, self.owed, place_lock, self._order, os.getpid())
+        self._place_lock = place_lock
+        self._hold_place()
+
+    def _hold_place(self) -> None:
+        """At interpreter exit, and when nobody holds the machine any more, everything handed over is made durable."""
+        self._finalizer: weakref.finalize[..., Machine] = weakref.finalize(
+            self, _let_go, self.journal, self.owed, self._place_lock, self._order, os.getpid()
+        )
 
     # ---- where it stands
 
@@ -95,13 +107,32 @@ class Machine(Batches):
         return self._newest
 
     @property
+    def settled_seq(self) -> int:
+        """Up to here every entry is durable in the mode promised, and the outcome of every command is in the journal.
+
+        Waits for the batch that is being committed.
+        """
+        with self._order:
+            seq = self._applied_seq
+            if self.owed:
+                # All of them belong to the last append, and stand in front of the next one.
+                seq = min(outcomes_in(self.owed)) - 1
+        # Where syncs come later, a power cut may still take entries back. Without any it may take all.
+        return min(seq, self.journal.durable_seq) if self.durability == "everysec" else seq
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """What its snapshots say of themselves."""
+        return {**self.state.description, "term": self.term} if self.term else self.state.description
+
+    @property
     def unsaved(self) -> bool:
         """Whether opening again would have something to replay, or would find the names of yesterday's code."""
         newest = self._newest
         return (
             newest is None
             or self._applied_seq > newest.seq
-            or dict(newest.header.description) != dict(self.state.description)
+            or dict(newest.header.description) != dict(self.description)
         )
 
     @property
@@ -174,7 +205,7 @@ class Machine(Batches):
                     start=start,
                     receipts=self.receipts,
                 )
-                return
+                break
             except NeedsRestore as needed:
                 entry = needed.entry
                 self.restore(entry.seq - 1)
@@ -183,6 +214,7 @@ class Machine(Batches):
                 if answer is not None and needed.status == "aborted":
                     self.receipts.note(entry.client, entry.counter, entry.seq, answer)
                 start = needed.position + 1
+        self.term = max([self.term, *(term_of(entry) for entry in entries if entry.kind == TERM)])
 
     # ---- snapshots
 
@@ -208,7 +240,7 @@ class Machine(Batches):
                 self.journal.last_seq,
                 self.journal.last_at_ns,
                 self.journal.log_id,
-                self.state.description,
+                self.description,
                 self.receipts.dump(),
             )
             if newest is not None and newest.seq == header.seq and newest.header.description == header.description:
@@ -253,6 +285,28 @@ class Machine(Batches):
         with collector_off():
             return self.snapshots.write(header, dump, state.digest, lambda file: state.digest(state.read(file)))
 
+    def begin_digest(self, announce: Callable[[int], None] | None = None) -> tuple[int, Callable[[], bytes]]:
+        """The seq of this moment, and a function that waits for the digest of the state at it. Stalls nobody.
+
+        ``announce`` is called with the seq before another command can run. Call the function, once: a large state is
+        digested in a forked child. It raises what ``Child.wait`` raises.
+        """
+        newest = self._newest
+        small = newest is not None and newest.size_bytes <= SNAPSHOT_INLINE_BYTES_MAX
+        with self.paused():
+            if self._broken or self._unapplied:
+                raise self._refusal()
+            self._flush_owed()
+            seq = self._applied_seq
+            if announce is not None:
+                announce(seq)
+            if small or not self._forks:
+                with self._state_lock:
+                    digest = self.state.digest()
+                return seq, lambda: digest
+            child = fork_writer(lambda: self.state.digest().hex())
+        return seq, lambda: bytes.fromhex(child.wait())
+
     def _plan_next_snapshot(self) -> None:
         size_bytes = 0 if self._newest is None else self._newest.size_bytes
         self._snapshot_due_bytes = self._snapshot_at_bytes + max(size_bytes, SNAPSHOT_JOURNAL_BYTES_MIN)
@@ -284,6 +338,25 @@ class Machine(Batches):
                 with contextlib.suppress(WriteError):
                     self._flush_owed()
                     self.journal.mark()
+
+    def fence(self, term: int) -> None:
+        """Takes no further commands, now and after opening again: the writer of ``term`` has replaced this one.
+
+        Queries go on. Raises ``WriteError`` where that cannot be written down; it is refused here all the same.
+        """
+        with self.paused():
+            self._fenced = fenced(self.path, term, self.term)
+            self._broken = self._fenced.message
+        if self.path is not None and isinstance(self.journal, FileJournal):
+            try:
+                write_role(self.journal.fs, self.path, Role("fenced", term))
+            except OSError as error:
+                raise WriteError(f"it cannot be written down: {error.strerror}", path=self.path) from error
+
+    def _refusal(self) -> PerdureError:
+        if self._fenced is not None and not self._closed:
+            return copy.copy(self._fenced)
+        return super()._refusal()
 
     # ---- the end
 

@@ -16,9 +16,10 @@ from perdure.journal import BINARY, Durability, FileJournal, Framing, MemoryJour
 from perdure.limits import SEGMENT_BYTES_MAX
 from perdure.machine._machine import Machine
 from perdure.machine._replay import collector_off, with_outcomes
+from perdure.machine._role import refuse_fenced, refuse_replica
 from perdure.machine._state import State
 from perdure.records import Chain
-from perdure.snapshots import FileSnapshotStore, MemorySnapshotStore, Snapshot, SnapshotHeader
+from perdure.snapshots import FileSnapshotStore, MemorySnapshotStore, Snapshot, SnapshotHeader, SnapshotStore
 
 QUARANTINE_DIRECTORY = "quarantine"
 
@@ -77,7 +78,7 @@ class Place:
             "forks": self.forks,
         }
 
-    def journal(self, newest: Snapshot | None, description: Mapping[str, Any]) -> FileJournal:
+    def journal(self, newest: Snapshot | None, description: Mapping[str, Any], *, copied: bool = False) -> FileJournal:
         """The journal behind a snapshot, recovered. Raises what ``FileJournal`` raises."""
         assert self.directory is not None
         return FileJournal(
@@ -91,6 +92,7 @@ class Place:
             chain=self.chain(),
             description=description,
             segment_bytes_max=self.segment_bytes_max,
+            copied=copied,
         )
 
     def store(self) -> FileSnapshotStore:
@@ -115,17 +117,18 @@ def open_machine(
     if place.directory is None:
         return _open_in_memory(state, initial, place), RecoveryReport()
     fs, directory = place.fs, place.directory
-    _make_ready(fs, directory)
+    make_ready(fs, directory)
     lock: DirectoryLock | None = None
     journal: FileJournal | None = None
     try:
         lock = DirectoryLock(fs, directory)
         started = time.monotonic()
+        refuse_replica(fs, directory)
         fs.remove_temporaries(directory)
         store = place.store()
         newest, damaged_paths = load_snapshot(state, store, directory)
         journal = place.journal(newest, state.description)
-        quarantined = [_set_aside(fs, directory, path) for path in damaged_paths]
+        quarantined = [set_aside(fs, directory, path) for path in damaged_paths]
         if newest is None:
             newest = _create(state, initial, journal, store)
         journal.last_at_ns = max(journal.last_at_ns, newest.header.at_ns)
@@ -140,6 +143,7 @@ def open_machine(
         )
         try:
             replayed, descriptions = _replay_recovered(machine, journal, newest.seq, progress)
+            refuse_fenced(fs, directory, machine.term)
         except BaseException:
             machine.close(snapshot=False)
             raise
@@ -164,7 +168,8 @@ def open_machine(
     )
 
 
-def _make_ready(fs: Fs, directory: str) -> None:
+def make_ready(fs: Fs, directory: str) -> None:
+    """A private directory at that path. Raises ``WriteError`` and what ``check_private`` raises."""
     try:
         fs.make_directory(directory)
         check_private(fs, directory)
@@ -203,6 +208,16 @@ def _create(
     return store.publish(draft, header)
 
 
+def begin_in_memory(
+    state: State, store: SnapshotStore, header: SnapshotHeader, place: Place
+) -> tuple[MemoryJournal, Snapshot]:
+    """A journal that continues another one behind ``header.seq``, and a snapshot of ``state``, which is that far."""
+    journal = MemoryJournal(clock=place.clock, after=header.seq, log_id=header.log_id)
+    journal.last_at_ns = header.at_ns
+    draft = store.write(header, state.dump, state.digest, lambda file: state.digest(state.read(file)))
+    return journal, store.publish(draft, header)
+
+
 def load_snapshot(state: State, store: FileSnapshotStore, directory: str) -> tuple[Snapshot | None, list[str]]:
     """Takes over the newest snapshot that verifies, and names the damaged ones before it. Changes nothing on disk.
 
@@ -239,7 +254,7 @@ def load_snapshot(state: State, store: FileSnapshotStore, directory: str) -> tup
     return None, []
 
 
-def _set_aside(fs: Fs, directory: str, path: str) -> str:
+def set_aside(fs: Fs, directory: str, path: str) -> str:
     """Moves a damaged file to the quarantine folder; where that fails it stays, and the next opening meets it again."""
     folder = os.path.join(directory, QUARANTINE_DIRECTORY)
     target = os.path.join(folder, f"{os.path.basename(path)}-{time.time_ns()}")

@@ -8,6 +8,7 @@ from perdure.snapshots._files import FileSnapshotStore, snapshot_name
 from perdure.snapshots._format import SnapshotReader
 from perdure.snapshots._memory import MemorySnapshotStore
 from perdure.snapshots._protocol import Digest, Dump, Snapshot, SnapshotHeader, SnapshotStore, Source, Writer
+from perdure.snapshots._transfer import SnapshotBytes, receive, send
 
 __all__ = [
     "Digest",
@@ -15,10 +16,13 @@ __all__ = [
     "FileSnapshotStore",
     "MemorySnapshotStore",
     "Snapshot",
+    "SnapshotBytes",
     "SnapshotHeader",
     "SnapshotReader",
     "SnapshotStore",
     "Source",
     "Writer",
+    "receive",
+    "send",
     "snapshot_name",
 ]

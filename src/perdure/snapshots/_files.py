@@ -39,6 +39,10 @@ class FileSnapshotStore:
         self._fs = fs or Fs()
         self._secrets = tuple(secrets)
 
+    @property
+    def fs(self) -> Fs:
+        return self._fs
+
     def write(self, header: SnapshotHeader, dump: Dump, digest: Digest, prove: Callable[[Source], bytes]) -> str:
         """See ``SnapshotStore.write``."""
         path = os.path.join(self.directory, snapshot_name(header.seq))
@@ -54,7 +58,7 @@ class FileSnapshotStore:
                 self._fs.sync(fd)
             finally:
                 self._fs.close(fd)
-            with self._reader(draft) as reader:
+            with self.reader(draft) as reader:
                 reader.verify_content()
                 got = prove(io.BufferedReader(reader, SNAPSHOT_BLOCK_BYTES))
             if got != expected:
@@ -118,7 +122,7 @@ class FileSnapshotStore:
             raise StorageError(f"the snapshot cannot be read: {error.strerror}", path=path, seq=seq) from error
 
     def _snapshot_in(self, path: str) -> Snapshot:
-        with self._reader(path) as reader:
+        with self.reader(path) as reader:
             return Snapshot(reader.header, path, reader.size_bytes)
 
     def newest_first(self) -> list[Snapshot]:
@@ -132,14 +136,15 @@ class FileSnapshotStore:
     def load(self, snapshot: Snapshot, load: Callable[[Source], Value]) -> tuple[Value, bytes]:
         """See ``SnapshotStore.load``."""
         try:
-            with self._reader(snapshot.name) as reader:
+            with self.reader(snapshot.name) as reader:
                 # All blocks first: damage must not reach a decoder, whatever the decoder makes of it.
                 reader.verify_content()
                 return load(io.BufferedReader(reader, SNAPSHOT_BLOCK_BYTES)), reader.digest
         except OSError as error:
             raise StorageError(f"the snapshot cannot be read: {error.strerror}", path=snapshot.name) from error
 
-    def _reader(self, path: str) -> SnapshotReader:
+    def reader(self, path: str) -> SnapshotReader:
+        """To be closed. Raises ``CorruptError`` and ``FormatVersionError`` like ``SnapshotReader``, and ``OSError``."""
         reader = SnapshotReader(self._fs, path, self._secrets)
         named = _NAME.fullmatch(os.path.basename(path))
         if named is not None and int(named[1]) != reader.header.seq:
