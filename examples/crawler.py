@@ -82,10 +82,11 @@ def served_site(pages: int, delay_s: float, port: int = 0) -> Iterator[str]:
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self.wfile.write(body.encode())
+            # Before the page leaves: a page that is known as done has been told of, whenever the program is killed.
             sys.stdout.write(f"served {self.path}\n")  # In one piece: several pages are served at once.
             sys.stdout.flush()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self.wfile.write(body.encode())
 
         def log_message(self, *args: object) -> None:
             return

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from perdure.mapping import Tracker
@@ -23,34 +22,32 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(directory: Path, port: int) -> subprocess.Popen[str]:
+def start(directory: Path, port: int, errors: Path) -> subprocess.Popen[str]:
     options = ["--pages", str(PAGES), "--workers", str(WORKERS), "--delay-s", "0.02", "--port", str(port)]
-    return subprocess.Popen(
-        [sys.executable, str(CRAWLER), str(directory), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with errors.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, str(CRAWLER), str(directory), *options], stdout=subprocess.PIPE, stderr=file, text=True
+        )
 
 
 def test_a_crawler_that_is_killed_takes_up_where_it_was(tmp_path: Path) -> None:
     port = free_port()
+    errors = tmp_path / "errors"
     served: list[str] = []
     kills = 0
     for _ in range(20):
-        child = start(tmp_path / "crawl", port)
-        if kills < 3:
+        with start(tmp_path / "crawl", port, errors) as child:
             assert child.stdout is not None
-            for _ in range(8):
-                served.append(child.stdout.readline())
-            time.sleep(0.01)
-            os.kill(child.pid, signal.SIGKILL)
-            kills += 1
-        out, err = child.communicate(timeout=60)
-        served += out.splitlines(keepends=True)
+            if kills < 3:
+                served += [child.stdout.readline() for _ in range(8)]
+                os.kill(child.pid, signal.SIGKILL)
+                kills += 1
+            # To the end, through the same buffer: it may hold lines already that communicate() would pass over.
+            served += child.stdout.readlines()
+            child.wait(timeout=60)
         if child.returncode == 0:
             break
-        assert child.returncode == -signal.SIGKILL, err
+        assert child.returncode == -signal.SIGKILL, errors.read_text()
     assert child.returncode == 0
     with Tracker(tmp_path / "crawl", max_tries=3) as tracker:
         assert tracker.num_done() == PAGES
@@ -61,4 +58,4 @@ def test_a_crawler_that_is_killed_takes_up_where_it_was(tmp_path: Path) -> None:
     # Only what was being fetched when it was killed is fetched again.
     assert len(fetched) <= PAGES + kills * WORKERS
     assert f"{PAGES} pages" in served[-1]
-    assert "pages: " in err
+    assert "pages: " in errors.read_text()
