@@ -54,7 +54,7 @@ class App:
         return self.cls in _BUILTINS.values()
 
     def open(self, directory: str, **options: Any) -> Any:
-        """``perdure.open``, without a second look at the methods: that is for whoever runs the system."""
+        """``perdure.open``, by default without a look at the methods: that is for whoever runs the system."""
         return perdure.open(
             self.cls,
             directory,
@@ -62,8 +62,7 @@ class App:
             allow=self.allow,
             renames=self.renames,
             secret=tuple(self.secrets) or None,
-            validate="off",
-            **options,
+            **{"validate": "off", **options},
         )
 
 

@@ -20,6 +20,7 @@ from perdure.cli._info import info
 from perdure.cli._log import log
 from perdure.cli._repair import repair
 from perdure.cli._replay import replay
+from perdure.cli._serve import serve
 from perdure.cli._snapshot import snapshot
 from perdure.cli._verify import verify
 from perdure.errors import CorruptError, MissingError, PerdureError, ReplayError
@@ -57,7 +58,7 @@ def cli() -> None:
     """
 
 
-for verb in (info, log, verify, repair, snapshot, export, import_, diff, demo, replay):
+for verb in (info, log, verify, repair, snapshot, export, import_, diff, serve, demo, replay):
     cli.add_command(verb)
 
 

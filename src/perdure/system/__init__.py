@@ -4,7 +4,7 @@
 """
 
 from perdure.system._command import Command, decode_command, encode_command
-from perdure.system._control import Control, control
+from perdure.system._control import Control, control, read_only_copy
 from perdure.system._decorators import abort_exception, readonly, unlocked
 from perdure.system._determinism import DeterminismWarning
 from perdure.system._fingerprints import changed_methods, fingerprints
@@ -38,6 +38,7 @@ __all__ = [
     "init_system",
     "kind_of",
     "open",
+    "read_only_copy",
     "readonly",
     "system_of",
     "unlocked",

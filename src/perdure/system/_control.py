@@ -6,14 +6,18 @@ import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from perdure.codecs import Codec
 from perdure.errors import MissingError, ReadOnlyError, UsageError
+from perdure.journal import MemoryJournal
 from perdure.machine import Machine, Outcome, RecoveryReport, outcomes_in
 from perdure.records import Entry
+from perdure.snapshots import MemorySnapshotStore
 from perdure.system._command import Command
 from perdure.system._frozen import Frozen
 from perdure.system._history import command_of, state_at, with_outcome
 from perdure.system._proxy import make_proxy, system_of
 from perdure.system._runtime import System
+from perdure.system._state import ObjectState
 
 
 class Control:
@@ -94,6 +98,10 @@ class Control:
         frozen = Frozen(seq, self.path, journal, snapshots)
         return make_proxy(System(frozen, state, path=self.path, report=RecoveryReport(snapshot_seq=seq)))
 
+    def snapshot(self) -> Any:
+        """A read-only copy of the system as it is now: ``at(seq)``."""
+        return self.at(self.seq)
+
     def subscribe(self, subscriber: Callable[[Command], None]) -> Callable[[], None]:
         """Has ``subscriber`` called with each command after it was applied, in order, never at replay.
 
@@ -146,4 +154,16 @@ def control(proxy: object) -> Control:
     Raises:
         UsageError: this was not opened by perdure.
     """
-    return Control(system_of(proxy))
+    try:
+        own: Control = object.__getattribute__(proxy, "_perdure_control")
+    except AttributeError:
+        return Control(system_of(proxy))
+    return own
+
+
+def read_only_copy(root: Any, codec: Codec, *, seq: int, path: str) -> Any:
+    """A proxy of a root that came from elsewhere: queries and attributes, no commands, no history."""
+    state = ObjectState(type(root), codec)
+    state.root = root
+    frozen = Frozen(seq, path, MemoryJournal(), MemorySnapshotStore())
+    return make_proxy(System(frozen, state, path=path, report=RecoveryReport(snapshot_seq=seq)))
