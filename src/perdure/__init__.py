@@ -4,6 +4,7 @@ Three ways in, one engine underneath. ``open`` makes any object durable. ``memo`
 Stashes keep values by name, and stack. ``clock``, ``rng`` and ``uuid4`` are time and chance for commands.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from perdure import clock
@@ -65,6 +66,7 @@ from perdure.system import (
 )
 
 if TYPE_CHECKING:
+    from perdure.client import connect, connect_async
     from perdure.mapping import POD, PersistentDict, PersistentOrderedDict, ProgressTracker, Tracker
     from perdure.stash import (
         CacheFactoryStash,
@@ -196,6 +198,8 @@ __all__ = [
     "__version__",
     "abort_exception",
     "clock",
+    "connect",
+    "connect_async",
     "control",
     "dealloc",
     "dealloc_recursive",
@@ -213,13 +217,14 @@ __all__ = [
 ]
 
 
+_DICTS = ("POD", "PersistentDict", "PersistentOrderedDict", "ProgressTracker", "Tracker")
+_HOMES = {**dict.fromkeys(_DICTS, "mapping"), **dict.fromkeys(("connect", "connect_async"), "client")}
+
+
 def __getattr__(name: str) -> Any:
-    # Dicts and stashes bring much with them, process pools for one: each is imported when it is asked for.
+    # Dicts, stashes and clients bring much with them, process pools for one: each is imported when it is asked for.
     if name in __all__:
-        if name in ("POD", "PersistentDict", "PersistentOrderedDict", "ProgressTracker", "Tracker"):
-            import perdure.mapping as package
-        else:
-            import perdure.stash as package  # type: ignore[no-redef]
+        package = importlib.import_module(f"perdure.{_HOMES.get(name, 'stash')}")
         value = globals()[name] = getattr(package, name)
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
