@@ -8,7 +8,7 @@ from perdure.fs import Fs
 from perdure.journal._framing import Framing
 from perdure.journal._protocol import start_of_last_append
 from perdure.journal._segments import Segment, damaged, needed_segments, read_header, segment_name
-from perdure.records import Chain, Entry
+from perdure.records import OUTCOME, Chain, Entry
 
 
 class DirectoryFollower:
@@ -59,7 +59,8 @@ class DirectoryFollower:
     def poll(self, *, until: int = 0, bytes_max: int = 0) -> list[Entry]:
         """The entries that have settled since the last call, in order; empty where there are none.
 
-        ``until``: the writer says that everything up to this seq has settled. ``bytes_max``: read about so many bytes
+        ``until``: the writer says that everything up to this seq has settled, outcomes included; then no more than that
+        is given, and never a command without its outcome. ``bytes_max``: read about so many bytes
         at most, so that what there is comes in parts; 0 for everything at once.
 
         Raises:
@@ -124,15 +125,29 @@ class DirectoryFollower:
         return size_bytes == left_bytes
 
     def _take_settled(self, until: int) -> list[Entry]:
-        """Everything before a mark; else everything before the last append that has a command in it, and up to
-        ``until``.
+        """Everything before a mark; else everything before the last append that has a command in it.
 
         That a later append is there proves both: it was begun when the earlier one was as durable as the writer
         promises, and it has the outcomes of the earlier one's commands in front.
         """
-        count = len(self._pending)
-        if not self._at_mark:
-            start = max(start_of_last_append(self._pending), until + 1)
-            count = sum(1 for entry in self._pending if entry.seq < start)
-        settled, self._pending = self._pending[:count], self._pending[count:]
+        pending = self._pending
+        count = len(pending)
+        if until:
+            count = self._count_told(until)
+        elif not self._at_mark:
+            start = start_of_last_append(pending)
+            count = sum(1 for entry in pending if entry.seq < start)
+        settled, self._pending = pending[:count], pending[count:]
         return [entry for entry in settled if entry.seq > self.after]
+
+    def _count_told(self, until: int) -> int:
+        """How many entries have settled, and their outcomes are among them, where the writer tells."""
+        pending = self._pending
+        count = sum(1 for entry in pending if entry.seq <= until)
+        if pending and pending[-1].seq < until:
+            # Not all of it was read: the outcomes of the last append may be in the next part.
+            start = start_of_last_append(pending)
+            count = sum(1 for entry in pending if entry.seq < start)
+            while count < len(pending) and pending[count].kind == OUTCOME:
+                count += 1
+        return count

@@ -4,7 +4,8 @@
 """
 
 from perdure.replica._feed import Feed
+from perdure.replica._follow import follow
 from perdure.replica._publisher import PublishedSnapshot, Publisher, ReplicaInfo
 from perdure.replica._refused import FeedRefusedError
 
-__all__ = ["Feed", "FeedRefusedError", "PublishedSnapshot", "Publisher", "ReplicaInfo"]
+__all__ = ["Feed", "FeedRefusedError", "PublishedSnapshot", "Publisher", "ReplicaInfo", "follow"]

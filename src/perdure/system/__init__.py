@@ -10,8 +10,10 @@ from perdure.system._determinism import DeterminismWarning
 from perdure.system._fingerprints import changed_methods, fingerprints
 from perdure.system._history import command_of, with_outcome
 from perdure.system._kinds import kind_of
-from perdure.system._open import MEMORY, Memory, open
+from perdure.system._lag import Lag, Replica
+from perdure.system._open import MEMORY, Memory, OpenOptions, open
 from perdure.system._proxy import system_of
+from perdure.system._replica_parts import replica_parts, replica_proxy
 from perdure.system._runtime import System
 from perdure.system._seeds import init_persistent_system, init_system
 from perdure.system._state import ObjectState
@@ -23,9 +25,12 @@ __all__ = [
     "Command",
     "Control",
     "DeterminismWarning",
+    "Lag",
     "Memory",
     "ObjectState",
+    "OpenOptions",
     "PerdureWarning",
+    "Replica",
     "System",
     "abort_exception",
     "changed_methods",
@@ -40,6 +45,8 @@ __all__ = [
     "open",
     "read_only_copy",
     "readonly",
+    "replica_parts",
+    "replica_proxy",
     "system_of",
     "unlocked",
     "with_outcome",

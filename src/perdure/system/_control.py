@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from perdure.snapshots import MemorySnapshotStore
 from perdure.system._command import Command
 from perdure.system._frozen import Frozen
 from perdure.system._history import command_of, state_at, with_outcome
+from perdure.system._lag import Lag
 from perdure.system._proxy import make_proxy, system_of
 from perdure.system._runtime import System
 from perdure.system._state import ObjectState
@@ -120,9 +122,27 @@ class Control:
         with self._system.engine.lock:
             return self._system.state.digest().hex()
 
-    def promote(self, where: str | None = None) -> None:
-        """Makes a replica a writer."""
-        raise UsageError("this is not a replica", path=self.path)
+    @property
+    def lag(self) -> Lag | None:
+        """How far a replica is behind its primary; ``None`` for what is no replica."""
+        replica = self._system.replica
+        return None if replica is None else replica.lag()
+
+    def promote(self, where: str | os.PathLike[str] | None = None) -> None:
+        """Makes a replica a writer, durably, and tells the old one as soon as that can be reached: it refuses to go on.
+
+        ``where``: a new directory for a replica that lives in memory. What the primary had acknowledged and the replica
+        had not yet received is lost to it: see ``lag``. The proxy takes commands from now on.
+
+        Raises:
+            UsageError: this is no replica, or was promoted before. Nothing happened.
+            WriteError, StorageError: it is a replica still, and follows on.
+            DivergedError, ReplayError, CodecError: what it has cannot be applied.
+        """
+        replica = self._system.replica
+        if replica is None:
+            raise UsageError("this is not a replica", path=self.path)
+        self._system.path = replica.promote(None if where is None else os.fspath(where))
 
     def close(self) -> None:
         """Makes everything durable, takes a snapshot if there is something to replay, and lets go. Idempotent.

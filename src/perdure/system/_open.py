@@ -126,10 +126,10 @@ def open(
         check_class(cls, validate=validate, stacklevel=3)
     state = ObjectState(
         cls,
-        get_codec(codec, package=_package_of(cls), allow=(*allow, SystemClock, cls), renames=renames),
+        get_codec(codec, package=package_of(cls), allow=(*allow, SystemClock, cls), renames=renames),
         renames=renames,
     )
-    place = Place(directory, durability, snapshot, keep_history, _secrets(secret), clock, fs or Fs())
+    place = Place(directory, durability, snapshot, keep_history, secrets_of(secret), clock, fs or Fs())
     if mode == "r":
         return _open_reader(state, place)
     machine, report = open_machine(state, _with_clock(cls, initial), place, progress=RestoreProgress())
@@ -204,7 +204,7 @@ def _directory(where: Where, cls: type) -> str | None:
     return os.path.abspath(cls.__name__.lower() if where is None else os.fspath(where))
 
 
-def _package_of(cls: type) -> str:
+def package_of(cls: type) -> str:
     """The top-level package whose classes stored data may contain: that of the class, or of whoever opens a
     built-in."""
     module = cls.__module__
@@ -216,7 +216,7 @@ def _package_of(cls: type) -> str:
     return module.partition(".")[0]
 
 
-def _secrets(secret: Secret | None) -> tuple[bytes, ...]:
+def secrets_of(secret: Secret | None) -> tuple[bytes, ...]:
     if secret is None:
         return ()
     given = secret() if callable(secret) else secret

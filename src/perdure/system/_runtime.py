@@ -12,6 +12,7 @@ from perdure.errors import ReadOnlyError
 from perdure.machine import Machine, RecoveryReport
 from perdure.system._command import Arguments, Keywords, encode_command
 from perdure.system._companions import Checker
+from perdure.system._lag import Replica
 from perdure.system._state import ObjectState
 
 
@@ -48,8 +49,10 @@ class System:
         path: str | None,
         report: RecoveryReport,
         checker: Checker | None = None,
+        replica: Replica | None = None,
     ) -> None:
         self.engine = engine
+        self.replica = replica
         self.machine: Machine | None = engine if isinstance(engine, Machine) else None
         self.state = state
         self.root: Any = state.root
@@ -109,4 +112,6 @@ class System:
             yield value
 
     def close(self) -> None:
+        if self.replica is not None:
+            self.replica.stop()
         self.engine.close()
