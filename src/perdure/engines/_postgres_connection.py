@@ -9,6 +9,7 @@ from typing import Any
 
 from perdure.engines._url import EngineUrl
 from perdure.errors import (
+    ClosedError,
     OutcomeUnknownError,
     PerdureError,
     RejectedError,
@@ -40,7 +41,7 @@ class PostgresConnection:
 
     def _connected(self) -> Any:
         if self._closed:
-            raise UsageError("the connection is closed", path=self._url.shown)
+            raise ClosedError("the connection is closed", path=self._url.shown)
         if self._connection is None or self._connection.closed:
             try:
                 options = self._psycopg.conninfo.conninfo_to_dict(self._url.target)

@@ -17,7 +17,7 @@ from perdure.system._replica_parts import replica_parts, replica_proxy
 from perdure.system._runtime import System
 from perdure.system._seeds import init_persistent_system, init_system
 from perdure.system._state import ObjectState
-from perdure.system._warnings import ChangedCodeWarning, PerdureWarning
+from perdure.system._warnings import ChangedCodeWarning, EngineWarning, PerdureWarning
 
 __all__ = [
     "MEMORY",
@@ -25,6 +25,7 @@ __all__ = [
     "Command",
     "Control",
     "DeterminismWarning",
+    "EngineWarning",
     "Lag",
     "Memory",
     "ObjectState",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+from perdure.cluster import Node
 from perdure.codecs import Codec
 from perdure.errors import MissingError, ReadOnlyError, UsageError
 from perdure.journal import MemoryJournal
@@ -20,6 +21,8 @@ from perdure.system._lag import Lag
 from perdure.system._proxy import make_proxy, system_of
 from perdure.system._runtime import System
 from perdure.system._state import ObjectState
+
+Result = TypeVar("Result")
 
 
 class Control:
@@ -48,6 +51,55 @@ class Control:
         return self._system.engine.closed
 
     @property
+    def fencing_token(self) -> int | None:
+        """On an engine, opened with ``leader=True``: a number that grows with each leader, for others to compare.
+
+        ``None`` where this does not lead, or does not any more as far as it knows.
+        """
+        engine = self._system.engine
+        return engine.fencing_token if isinstance(engine, Node) else None
+
+    @property
+    def durability(self) -> str:
+        """What an acknowledged command survives, as far as it is known, in words."""
+        engine = self._system.engine
+        return str((engine.log if isinstance(engine, Node) else engine.journal).capabilities.durability)
+
+    def read(
+        self,
+        query: Callable[[Any], Result] | None = None,
+        *,
+        consistency: Literal["local", "session", "linearizable"] = "local",
+        seq: int | None = None,
+        timeout: float | None = None,
+    ) -> Result | int:
+        """What ``query`` makes of the root, on a state that is as new as asked; without one the seq of that state.
+
+        Queries on the proxy read what this process has. On an engine that is some milliseconds behind the other nodes,
+        or more when the network is broken: "session" waits until ``seq`` is there, which a caller brings along from
+        another node (``perdure.control(…).seq`` after its command); "linearizable" until everything is there that
+        anybody was answered before this call. With a directory all three are the same.
+
+        Raises:
+            UnreachableError: it did not come to be in ``timeout`` seconds (default: that of ``open``).
+            UsageError: the arguments do not make sense.
+        """
+        if consistency not in ("local", "session", "linearizable"):
+            raise UsageError(f"consistency={consistency!r}", hint='"local", "session" or "linearizable"')
+        if (consistency == "session") != (seq is not None):
+            raise UsageError('consistency="session" goes with seq=, and nothing else does')
+        engine = self._system.engine
+        if isinstance(engine, Node):
+            if consistency == "linearizable":
+                engine.barrier(timeout)
+            elif seq is not None:
+                engine.wait_for(seq, timeout)
+        elif seq is not None and seq > engine.seq:
+            raise UsageError(f"the last command here has seq {engine.seq}", seq=seq)
+        with engine.lock:
+            return engine.seq if query is None else query(self._system.state.root)
+
+    @property
     def report(self) -> RecoveryReport:
         """What opening found."""
         return self._system.report
@@ -57,11 +109,11 @@ class Control:
 
         Blocks its caller; where the platform forks it stalls nobody else. Raises like ``Machine.snapshot``.
         """
-        return self._machine("a snapshot is taken by the writer").snapshot().seq
+        return self._writer("a snapshot is taken by the writer").snapshot().seq
 
     def sync(self) -> int:
         """Returns when everything called before is durable, with the seq. Raises ``WriteError`` like a command."""
-        return self._machine("only a writer has something to sync").sync()
+        return self._writer("only a writer has something to sync").sync()
 
     def history(self, after: int = 0, before: int | None = None) -> Iterator[Command]:
         """The commands with ``after < seq < before`` that are still there, in order, decoded one at a time.
@@ -115,7 +167,7 @@ class Control:
         def told(entry: Entry, outcome: Outcome | None) -> None:
             subscriber(command_of(state, entry, outcome))
 
-        return self._machine("a follower has no commands of its own").subscribe(told)
+        return self._writer("a follower has no commands of its own").subscribe(told)
 
     def digest(self) -> str:
         """64 hexadecimal digits, equal for equal states in any process. Takes time in proportion to the state."""
@@ -151,17 +203,20 @@ class Control:
         """
         self._system.close()
 
-    def _machine(self, why: str) -> Machine:
-        machine = self._system.machine
-        if machine is None:
+    def _writer(self, why: str) -> Machine | Node:
+        writer = self._system.writer
+        if writer is None:
             raise ReadOnlyError(f"this was opened for reading: {why}", path=self.path)
-        return machine
+        return writer
 
     def _position(self) -> tuple[int, dict[int, Outcome]]:
         """The last entry that is applied, and the outcomes that are not in the journal yet, at one moment."""
+        engine = self._system.engine
+        if isinstance(engine, Node):
+            return engine.known_outcomes()
         machine = self._system.machine
         if machine is None:
-            return self._system.engine.seq, {}
+            return engine.seq, {}
         if machine.is_inside() or machine.is_querying():
             return machine.seq, outcomes_in(machine.owed)
         with machine.paused():

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from perdure.cluster import Node
 from perdure.errors import ReadOnlyError, UsageError
 from perdure.machine import Machine
 from perdure.system._runtime import System
 
 
-def _machine_of(system: System) -> Machine:
-    if system.machine is None:
+def _machine_of(system: System) -> Machine | Node:
+    if system.writer is None:
         raise ReadOnlyError("this was opened for reading", path=system.path)
-    return system.machine
+    return system.writer
 
 
 def take_snapshot(self: Any) -> int:

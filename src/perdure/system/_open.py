@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from perdure.clock import Clock, SystemClock
 from perdure.codecs import Codec, get_codec
@@ -14,6 +14,7 @@ from perdure.fs import Fs
 from perdure.journal import Durability
 from perdure.machine import Machine, Place, RecoveryReport, open_machine
 from perdure.system import _builtins
+from perdure.system._cluster import EngineOptions, check_engine_options, open_on_engine
 from perdure.system._companions import Checker, Shadow
 from perdure.system._determinism import check_class
 from perdure.system._follower import Follower
@@ -47,7 +48,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 }
 
 
-class OpenOptions(TypedDict, total=False):
+class OpenOptions(EngineOptions, total=False):
     """The keyword arguments of ``open``, for those who pass them on; ``open`` itself says what they mean."""
 
     durability: Durability
@@ -92,12 +93,13 @@ def open(
     renames: Mapping[str, str] | None = None,
     clock: Clock | None = None,
     fs: Fs | None = None,
+    **engine: Unpack[EngineOptions],
 ) -> Any:
     """An object that outlives the process.
 
     ``target``: a class, an instance (the initial state), a callable that makes one, or ``dict``, ``list``, ``set``,
     ``collections.deque``, ``collections.Counter``. ``where``: a directory, made if missing (default: the class's name
-    in lower case), or ``perdure.MEMORY``. What is there already wins over the initial state.
+    in lower case), an engine's URL, or ``perdure.MEMORY``. What is there already wins over the initial state.
 
     What comes back looks like the object. Each call of a method is a command: journaled, made durable as ``durability``
     says, run, and replayed at the next opening; methods marked ``@readonly`` are queries. Any thread may call.
@@ -109,7 +111,7 @@ def open(
     where an ``@abort_exception`` command gets the old state from, "restore" or "shadow" (a second copy). ``check``:
     run every command twice and compare, for tests. ``validate``: what to do with methods that would not replay.
     ``mode``: "r" reads beside a writer and follows it. ``secret``: key or keys, newest first, for a code per record.
-    ``renames``: classes and methods that have moved. ``clock``, ``fs``: for tests.
+    ``renames``: classes and methods that have moved. ``clock``, ``fs``: for tests. ``engine``: see ``EngineOptions``.
 
     Raises:
         NotDeterministicError: a method would not replay to the same state; the message says where.
@@ -119,22 +121,30 @@ def open(
         UsageError: the arguments do not make sense.
     """
     chosen = {"durability": durability, "rollback": rollback, "validate": validate, "mode": mode}
-    _check_choices(chosen, snapshot, shared, where)
+    _check_choices(chosen, snapshot, shared)
+    refused = {"durability": durability != "always", "secret": secret is not None, "fs": fs is not None}
+    on_engine = check_engine_options(where, engine, refused)
     cls, initial = _target(target)
-    directory = _directory(where, cls)
     if cls not in _builtins.TYPES:
         check_class(cls, validate=validate, stacklevel=3)
-    state = ObjectState(
-        cls,
-        get_codec(codec, package=package_of(cls), allow=(*allow, SystemClock, cls), renames=renames),
-        renames=renames,
-    )
-    place = Place(directory, durability, snapshot, keep_history, secrets_of(secret), clock, fs or Fs())
+    codec = get_codec(codec, package=package_of(cls), allow=(*allow, SystemClock, cls), renames=renames)
+    state = ObjectState(cls, codec, renames=renames)
+    initial = _with_clock(cls, initial)
+    if on_engine:
+        return open_on_engine(
+            str(where), state, initial, engine, snapshot=snapshot, keep_history=keep_history, read_only=mode == "r",
+            rollback=rollback, check=check, clock=clock,
+        )  # fmt: skip
+    place = Place(_directory(where, cls), durability, snapshot, keep_history, secrets_of(secret), clock, fs or Fs())
     if mode == "r":
         return _open_reader(state, place)
-    machine, report = open_machine(state, _with_clock(cls, initial), place, progress=RestoreProgress())
+    return _open_writer(state, initial, place, rollback=rollback, check=check)
+
+
+def _open_writer(state: ObjectState, initial: Callable[[], Any], place: Place, *, rollback: str, check: bool) -> Any:
+    machine, report = open_machine(state, initial, place, progress=RestoreProgress())
     try:
-        _warn_of_changed_code(report, directory)
+        _warn_of_changed_code(report, place.directory)
         return _proxy_for(machine, state, report, rollback=rollback, check=check)
     except BaseException:
         machine.close(snapshot=False)
@@ -147,7 +157,7 @@ def _warn_of_changed_code(report: RecoveryReport, directory: str | None) -> None
             f"{', '.join(report.changed_methods)}: the code has changed since commands were journaled that were "
             f"replayed just now ({directory}); perdure verify tells whether the outcome is the same",
             ChangedCodeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
@@ -167,7 +177,7 @@ def _open_reader(state: ObjectState, place: Place) -> Any:
     return make_proxy(System(follower, state, path=follower.path, report=follower.report))
 
 
-def _check_choices(chosen: Mapping[str, object], snapshot: object, shared: bool, where: object) -> None:
+def _check_choices(chosen: Mapping[str, object], snapshot: object, shared: bool) -> None:
     for name, value in chosen.items():
         if value not in _CHOICES[name]:
             raise UsageError(f"{name}={value!r}", hint=f"one of {', '.join(map(repr, _CHOICES[name]))}")
@@ -179,8 +189,6 @@ def _check_choices(chosen: Mapping[str, object], snapshot: object, shared: bool,
         raise UsageError(
             "shared=True is not part of this version", hint="one process writes; others open with mode='r'"
         )
-    if isinstance(where, str) and "://" in where:
-        raise UsageError(f"engine URLs are not part of this version: {where}", hint="a directory, or perdure.MEMORY")
 
 
 def _target(target: Any) -> tuple[type, Callable[[], Any]]:

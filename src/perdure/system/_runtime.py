@@ -7,6 +7,7 @@ from types import GeneratorType
 from typing import Any, Protocol
 
 from perdure.clock import Moment, running
+from perdure.cluster import Node
 from perdure.codecs import Codec
 from perdure.errors import ReadOnlyError
 from perdure.machine import Machine, RecoveryReport
@@ -54,6 +55,10 @@ class System:
         self.engine = engine
         self.replica = replica
         self.machine: Machine | None = engine if isinstance(engine, Machine) else None
+        self.writer: Machine | Node | None = self.machine
+        """What takes commands; ``None``: this was opened for reading."""
+        if isinstance(engine, Node) and engine.writes:
+            self.writer = engine
         self.state = state
         self.root: Any = state.root
         self.path = path
@@ -74,8 +79,8 @@ class System:
         engine = self.engine
         if running.moment is engine.moment:
             return function(self.state.root, *args, **kwargs)
-        machine = self.machine
-        if machine is None:
+        writer = self.writer
+        if writer is None:
             if engine.closed:
                 engine.lock.__enter__()
             raise ReadOnlyError(
@@ -84,7 +89,7 @@ class System:
                 hint='open it with mode="rw", or mark the method @readonly if it changes nothing',
             )
         payload, args, kwargs = encode_command(self.codec, method, args, kwargs)
-        return machine.handle(payload, (function, args, kwargs), exclusive=exclusive)
+        return writer.handle(payload, (function, args, kwargs), exclusive=exclusive)
 
     def query(self, name: str, function: Callable[..., Any], args: Arguments, kwargs: Keywords) -> Any:
         """Calls something that changes nothing, while no command runs."""

@@ -155,11 +155,40 @@ def test_an_option_that_makes_no_sense_creates_nothing(tmp_path: Path, options: 
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize("url", ["nats://localhost:4222/x", "postgresql://h/d?system=x"])
-def test_engine_urls_are_said_not_to_be_there(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://localhost/x", "no engine is called redis"),
+        ("nats:///x", "names no host"),
+        ("nats://localhost:4222/", "names no system"),
+        ("nats://localhost:4222/a b", "names no system"),
+        ("nats://localhost:port/x", "a port that is no number"),
+        ("nats://localhost:4222/x?wrong=1", "no option is called wrong"),
+        ("nats://localhost:4222/x?replicas=2", "replicas=2"),
+        ("postgresql://localhost/database", "names no system"),
+    ],
+)
+def test_a_wrong_engine_url_is_refused(url: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(perdure.UsageError, match="not part of this version"):
+    with pytest.raises(perdure.UsageError, match=said):
         perdure.open(Counter, url)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("url", ["redis://u:hidden@h/x", "nats://hidden@h:4222/x?no=1", "postgresql://u:hidden@h/d"])
+def test_the_message_about_a_url_holds_no_password(url: str) -> None:
+    with pytest.raises(perdure.UsageError) as caught:
+        perdure.open(Counter, url)
+    assert "hidden" not in str(caught.value)
+
+
+def test_options_of_engines_are_refused_for_a_directory_and_the_other_way_round(tmp_path: Path) -> None:
+    with pytest.raises(perdure.UsageError, match="for engines"):
+        perdure.open(Counter, tmp_path / "x", leader=True)
+    with pytest.raises(perdure.UsageError, match="has no meaning on an engine"):
+        perdure.open(Counter, "nats://localhost:4222/x", durability="never")
+    with pytest.raises(TypeError, match="leeder"):
+        perdure.open(Counter, tmp_path / "x", leeder=True)  # type: ignore[call-overload]
     assert not list(tmp_path.iterdir())
 
 

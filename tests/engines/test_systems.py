@@ -1,0 +1,477 @@
+"""Systems on engines: what one node does, and what two see of each other."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import perdure
+from perdure.errors import (
+    ClosedError,
+    DivergedError,
+    LockedError,
+    MissingError,
+    PerdureError,
+    ReadOnlyError,
+    RecordTooLargeError,
+    ReplayError,
+    UsageError,
+)
+from perdure.system import system_of
+from perdure.system._command import encode_command
+from tests.engines._bank import Bank, BankruptError
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def open_bank(url: str) -> Iterator[Open]:
+    """Opens nodes of one system, made at the first call; closes them."""
+    with ExitStack() as stack:
+        made = False
+
+        def opened(target: Any = Bank, **options: Any) -> Any:
+            nonlocal made
+            options.setdefault("create", not made)
+            made = True
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", perdure.EngineWarning)
+                proxy = perdure.open(target, url, **options)
+            stack.callback(perdure.control(proxy).close)
+            return proxy
+
+        yield opened
+
+
+def caught_up(proxy: Any) -> Any:
+    """The same, with everything that anybody was answered."""
+    perdure.control(proxy).read(consistency="linearizable")
+    return proxy
+
+
+def node_of(proxy: Any) -> Any:
+    return system_of(proxy).engine
+
+
+# ---- commands
+
+
+def test_commands_have_one_order_on_all_nodes(open_bank: Open) -> None:
+    nodes = [open_bank() for _ in range(3)]
+
+    def work(number: int) -> None:
+        for count in range(20):
+            nodes[number].inc(f"{number}.{count}")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = [caught_up(node).done for node in nodes]
+    assert len(done[0]) == 60
+    assert done[0] == done[1] == done[2]
+    assert len({perdure.control(node).digest() for node in nodes}) == 1
+    for number in range(3):
+        assert [who for who in done[0] if who.startswith(f"{number}.")] == [f"{number}.{n}" for n in range(20)]
+
+
+def test_a_node_sees_what_it_was_answered(open_bank: Open) -> None:
+    one, other = open_bank(), open_bank()
+    for number in range(5):
+        assert (one if number % 2 else other).inc("x") == number + 1
+    assert one.count in (4, 5)
+    assert perdure.control(one).read(lambda bank: bank.count, consistency="linearizable") == 5
+
+
+def test_a_session_reads_on_another_node_what_it_wrote_here(open_bank: Open) -> None:
+    one, other = open_bank(), open_bank()
+    for _ in range(5):
+        one.inc("x")
+        token = perdure.control(one).seq
+        assert perdure.control(other).read(lambda bank: bank.count, consistency="session", seq=token) == one.count
+    with pytest.raises(perdure.UnreachableError):
+        perdure.control(other).read(consistency="session", seq=token + 1, timeout=0.2)
+
+
+def test_commands_of_many_threads_travel_together(open_bank: Open) -> None:
+    bank = open_bank()
+    threads = [threading.Thread(target=lambda: [bank.inc("x") for _ in range(20)]) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert bank.count == 320
+    assert perdure.control(bank).seq == 320
+    assert node_of(bank).position < 320
+
+
+def test_exceptions_come_back_and_leave_the_same_everywhere(open_bank: Open) -> None:
+    one, other = open_bank(), open_bank()
+    with pytest.raises(BankruptError):
+        one.break_half_way()
+    with pytest.raises(BankruptError):
+        other.break_and_undo("b")
+    one.inc("c")
+    assert caught_up(other).count == one.count == 2
+    assert other.done == one.done == ["c"]
+    outcomes = [(each.method, each.outcome) for each in perdure.control(other).history()]
+    assert outcomes == [("break_half_way", "raised"), ("break_and_undo", "aborted"), ("inc", "returned")]
+    fresh = open_bank()
+    assert perdure.control(fresh).digest() == perdure.control(one).digest()
+    assert [each.outcome for each in perdure.control(fresh).history()] == ["raised", "aborted", "returned"]
+
+
+def test_an_aborted_command_goes_back_to_a_second_copy(open_bank: Open) -> None:
+    bank = open_bank(rollback="shadow")
+    bank.inc("a")
+    for _ in range(3):
+        with pytest.raises(BankruptError):
+            bank.break_and_undo("b")
+    assert bank.done == ["a"]
+
+
+def test_time_and_chance_are_the_same_on_all_nodes(open_bank: Open) -> None:
+    one, other = open_bank(), open_bank()
+    drawn = [(one if number % 2 else other).draw() for number in range(6)]
+    assert len(set(drawn)) == 6
+    assert caught_up(one).drawn == caught_up(other).drawn == drawn
+    assert one.at() <= other.at()
+
+
+def test_a_clock_that_goes_back_does_not_take_time_back(open_bank: Open) -> None:
+    one, other = open_bank(clock=_HourAhead()), open_bank()
+    later = one.at()
+    assert caught_up(other).at() >= later
+
+
+class _HourAhead:
+    def time_ns(self) -> int:
+        return time.time_ns() + 3600 * 10**9
+
+
+def test_check_finds_what_is_changed_outside_of_commands(open_bank: Open) -> None:
+    bank = open_bank(check=True)
+    bank.inc("a")
+    bank.done.append("behind the back")
+    with pytest.raises(perdure.NotDeterministicError):
+        bank.inc("b")
+
+
+# ---- requests that are repeated
+
+
+def test_a_repeated_request_runs_once_on_whichever_node_it_comes(open_bank: Open) -> None:
+    one, other = open_bank(), open_bank()
+    client = uuid.uuid4().bytes
+    system = system_of(one)
+    payload, _, _ = encode_command(system.codec, "inc", ("a",), {})
+    assert node_of(one).handle(payload, client=client, counter=1) == 1
+    assert node_of(other).handle(payload, client=client, counter=1) == 1
+    assert node_of(one).handle(payload, client=client, counter=2) == 2
+    perdure.control(one).take_snapshot()
+    fresh = open_bank()
+    assert node_of(fresh).handle(payload, client=client, counter=2) == 2
+    assert fresh.done == ["a", "a"]
+    assert [each.seq for each in perdure.control(one).history()] == [1, 2]
+
+
+def test_an_entry_that_is_appended_twice_runs_once(open_bank: Open) -> None:
+    one, other = open_bank(), open_bank()
+    one.inc("a")
+    node = node_of(one)
+    entry = node.log.read(node.position - 1, 1)[0]
+    node_of(other).log.append(entry.data, entry.id)
+    other.inc("b")
+    assert caught_up(one).done == caught_up(other).done == ["a", "b"]
+    assert [each.args for each in perdure.control(one).history()] == [("a",), ("b",)]
+    assert [each.args for each in perdure.control(open_bank()).history()] == [("a",), ("b",)]
+
+
+# ---- opening
+
+
+def test_opening_makes_nothing(url: str) -> None:
+    with pytest.raises(MissingError) as caught:
+        perdure.open(Bank, url)
+    assert "create" in str(caught.value)
+    with pytest.raises(MissingError):
+        perdure.open(Bank, url)
+
+
+def test_creating_takes_what_is_there(open_bank: Open) -> None:
+    initial = Bank()
+    initial.count = 7
+    one = open_bank(initial)
+    assert one.inc("x") == 8
+    assert open_bank(Bank, create=True).inc("x") == 9
+
+
+def test_another_class_is_refused(open_bank: Open, url: str) -> None:
+    open_bank().inc("a")
+    with pytest.raises(UsageError, match="not a"):
+        perdure.open(dict, url)
+
+
+def test_reading_only_follows_and_takes_no_commands(open_bank: Open) -> None:
+    writer, reader = open_bank(), open_bank(mode="r")
+    writer.inc("a")
+    assert perdure.control(reader).read(lambda bank: bank.total(), consistency="session", seq=1) == 1
+    with pytest.raises(ReadOnlyError):
+        reader.inc("b")
+
+
+def test_after_closing_calls_raise(open_bank: Open) -> None:
+    bank = open_bank()
+    bank.inc("a")
+    perdure.control(bank).close()
+    perdure.control(bank).close()
+    with pytest.raises(ClosedError):
+        bank.inc("b")
+    with pytest.raises(ClosedError):
+        bank.total()
+
+
+def test_a_dropped_proxy_ends_its_threads(open_bank: Open, url: str) -> None:
+    open_bank().inc("a")
+    before = threading.active_count()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        bank = perdure.open(Bank, url)
+    assert threading.active_count() > before
+    del bank
+    deadline = time.monotonic() + 20
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert threading.active_count() <= before
+
+
+def test_a_command_that_is_too_large_is_refused_before_it_is_sent(open_bank: Open) -> None:
+    bank = open_bank()
+    largest = node_of(bank).log.capabilities.entry_bytes_max
+    before = node_of(bank).log.bounds()
+    with pytest.raises(RecordTooLargeError):
+        bank.put(bytes(largest))
+    assert node_of(bank).log.bounds() == before
+    assert bank.put(bytes(min(largest, 4 << 20) - 300)) > 0
+
+
+# ---- snapshots
+
+
+def test_a_node_that_fell_behind_a_trimmed_log_starts_from_a_snapshot(open_bank: Open) -> None:
+    bank = open_bank()
+    for _ in range(3):
+        for _ in range(10):
+            bank.inc("x")
+        perdure.control(bank).take_snapshot()
+    node = node_of(bank)
+    assert node.log.bounds().first > 1
+    fresh = open_bank()
+    assert perdure.control(fresh).report.snapshot_seq == 30
+    assert perdure.control(fresh).digest() == perdure.control(bank).digest()
+    assert [each.seq for each in perdure.control(bank).history(after=25)] == [26, 27, 28, 29, 30]
+    with pytest.raises(MissingError):
+        list(perdure.control(bank).history())
+    assert perdure.control(bank).at(25).count == 25
+
+
+def test_a_running_node_that_fell_behind_goes_on_from_a_snapshot(
+    open_bank: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bank, slow = open_bank(), open_bank()
+    node = node_of(slow)
+
+    def cut_off(entries: object) -> None:
+        if entries:
+            raise perdure.UnreachableError("cut off")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(node, "apply_all", cut_off)
+        for _ in range(3):
+            bank.inc("x")
+            perdure.control(bank).take_snapshot()
+        bank.inc("y")
+    assert perdure.control(slow).read(lambda bank: bank.done, consistency="session", seq=4) == ["x", "x", "x", "y"]
+    assert "had fallen behind" in caplog.text
+
+
+def test_history_is_kept_where_it_is_wanted(open_bank: Open) -> None:
+    bank = open_bank(keep_history=True)
+    for _ in range(3):
+        bank.inc("x")
+        perdure.control(bank).take_snapshot()
+    assert [each.seq for each in perdure.control(bank).history()] == [1, 2, 3]
+    assert perdure.control(bank).at(1).count == 1
+
+
+def test_snapshots_go_where_they_are_told(open_bank: Open, tmp_path: Path) -> None:
+    place = f"file://{tmp_path}/snapshots"
+    bank = open_bank(snapshots=place)
+    bank.inc("x")
+    perdure.control(bank).take_snapshot()
+    assert len(list((tmp_path / "snapshots").iterdir())) == 2
+    assert open_bank(snapshots=place).count == 1
+    with pytest.raises(MissingError, match="snapshot"):
+        open_bank()
+
+
+def test_a_large_state_is_written_by_a_child(open_bank: Open) -> None:
+    bank = open_bank()
+    for number in range(40):
+        bank.put(bytes([number]) * 20_000)
+    initial = [bank.put(b"z") for _ in range(3)]
+    assert initial
+    other = open_bank()
+    assert perdure.control(bank).take_snapshot() == perdure.control(bank).seq
+    bank.inc("after")
+    assert caught_up(other).done == bank.done
+
+
+def test_a_node_with_another_state_stops_and_names_itself(open_bank: Open) -> None:
+    one, other, third = open_bank(), open_bank(), open_bank()
+    one.inc("a")
+    for node in (other, third):
+        caught_up(node)
+    other.done.append("only here")
+    perdure.control(one).take_snapshot()
+    deadline = time.monotonic() + 60
+    while node_of(other).failure is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(DivergedError, match="nodes have another state"):
+        other.total()
+    with pytest.raises(DivergedError):
+        other.inc("b")
+    assert one.inc("b") == caught_up(third).count == 2
+    again = open_bank()
+    assert again.done == ["a", "b"]
+
+
+def test_where_the_one_that_took_the_snapshot_is_wrong_it_stops(open_bank: Open) -> None:
+    one, other, third = open_bank(), open_bank(), open_bank()
+    one.inc("a")
+    for node in (other, third):
+        caught_up(node)
+    one.done.append("only here")
+    perdure.control(one).take_snapshot()
+    deadline = time.monotonic() + 60
+    while node_of(one).failure is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(DivergedError):
+        one.total()
+    assert other.inc("b") == caught_up(third).count == 2
+    deadline = time.monotonic() + 60
+    while len(node_of(other).snapshots.names()) > 1 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert open_bank().done == ["a", "b"]
+
+
+# ---- leading
+
+
+def test_a_leader_shuts_the_others_out_and_a_newer_one_shuts_it_out(open_bank: Open) -> None:
+    first = open_bank(leader=True)
+    bystander = open_bank()
+    token = perdure.control(first).fencing_token
+    assert token is not None
+    assert first.inc("a") == 1
+    with pytest.raises(LockedError):
+        bystander.inc("b")
+    second = open_bank(leader=True)
+    newer = perdure.control(second).fencing_token
+    assert newer is not None
+    assert newer > token
+    assert second.inc("c") == 2
+    with pytest.raises(LockedError):
+        first.inc("d")
+    assert perdure.control(first).fencing_token is None
+    assert caught_up(bystander).done == second.done == ["a", "c"]
+
+
+def test_a_leader_that_leaves_lets_the_others_write(open_bank: Open) -> None:
+    leader, other = open_bank(leader=True), open_bank()
+    leader.inc("a")
+    perdure.control(leader).close()
+    assert other.inc("b") == 2
+
+
+# ---- what goes wrong
+
+
+def test_a_vanished_log_stops_the_node_and_is_not_made_again(open_bank: Open, url: str) -> None:
+    bank = open_bank(timeout=20.0)
+    bank.inc("a")
+    node = node_of(bank)
+    _forget(node.log)
+    deadline = time.monotonic() + 60
+    while node.failure is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(DivergedError, match="gone"):
+        bank.total()
+    with pytest.raises(MissingError):
+        perdure.open(Bank, url)
+
+
+def test_a_log_that_was_made_again_under_the_same_name_is_another(open_bank: Open, url: str) -> None:
+    bank = open_bank(timeout=20.0)
+    bank.inc("a")
+    node = node_of(bank)
+    with node.order:
+        _forget(node.log)
+        again = open_bank(create=True)
+        again.inc("b")
+        again.inc("c")
+    deadline = time.monotonic() + 60
+    while node.failure is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(DivergedError):
+        bank.total()
+    assert again.done == ["b", "c"]
+
+
+def test_an_entry_that_nobody_understands_stops_the_node_with_its_seq(open_bank: Open) -> None:
+    bank, other = open_bank(), open_bank()
+    bank.inc("a")
+    node = node_of(other)
+    with pytest.raises(PerdureError):
+        node.handle(b"\x93no call at all", call=(Bank.inc, ("b",), {}))
+    deadline = time.monotonic() + 60
+    while node_of(bank).failure is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    failure = node_of(bank).failure
+    assert isinstance(failure, (ReplayError, perdure.CodecError))
+    assert failure.seq == 2
+
+
+def test_bytes_that_perdure_did_not_write_stop_the_node(open_bank: Open) -> None:
+    bank = open_bank()
+    bank.inc("a")
+    node = node_of(bank)
+    node.log.append(b"somebody else's message", bytes(24))
+    deadline = time.monotonic() + 60
+    while node.failure is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(perdure.CorruptError):
+        bank.total()
+
+
+def _forget(log: Any) -> None:
+    """What an operator's mistake, or a power cut, does to a log."""
+    if "NATS" in log.capabilities.server:
+
+        async def delete() -> None:
+            await log._connection.js.delete_stream(log._stream)
+
+        log._connection.ask(delete())
+    else:
+        with log._reading.using() as server:
+            server.execute("delete from perdure_log where system = %s", (log._system,))
+            server.execute("delete from perdure_head where system = %s", (log._system,))
