@@ -35,7 +35,6 @@ def replica_parts(cls: type, where: str | os.PathLike[str] | None, options: Open
     durability = options.get("durability", "always")
     validate = options.get("validate", "error")
     snapshot = options.get("snapshot", "auto")
-    check_choices({"durability": durability, "validate": validate}, snapshot)
     if cls not in _builtins.TYPES:
         check_class(cls, validate=validate, stacklevel=4)
     renames = options.get("renames")
