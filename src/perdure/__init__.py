@@ -67,8 +67,10 @@ from perdure.system import (
 )
 
 if TYPE_CHECKING:
+    from perdure.aio import open_async
     from perdure.client import connect, connect_async
     from perdure.mapping import POD, PersistentDict, PersistentOrderedDict, ProgressTracker, Tracker
+    from perdure.replica import follow
     from perdure.stash import (
         CacheFactoryStash,
         CacheStash,
@@ -205,10 +207,12 @@ __all__ = [
     "control",
     "dealloc",
     "dealloc_recursive",
+    "follow",
     "init_persistent_system",
     "init_system",
     "memo",
     "open",
+    "open_async",
     "persisted",
     "readonly",
     "resource",
@@ -221,6 +225,7 @@ __all__ = [
 
 _DICTS = ("POD", "PersistentDict", "PersistentOrderedDict", "ProgressTracker", "Tracker")
 _HOMES = {**dict.fromkeys(_DICTS, "mapping"), **dict.fromkeys(("connect", "connect_async"), "client")}
+_HOMES |= {"follow": "replica", "open_async": "aio"}
 
 
 def __getattr__(name: str) -> Any:
