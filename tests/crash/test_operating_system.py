@@ -10,16 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import perdure
-from perdure.errors import StorageError, WriteError
+from perdure.errors import RecordTooLargeError, StorageError, WriteError
 from perdure.fs import DirectoryLock, Fs
-from perdure.testing import FaultyFs, assert_replayable
+from perdure.snapshots import FileSnapshotStore, SnapshotHeader
+from perdure.testing import FaultyFs, assert_replayable, failing_everywhere
 from perdure.testing.crashsim import strace_is_there
 from tests.crash import _figures as figures
 from tests.crash._images import LedgerImage, entries
@@ -65,6 +66,22 @@ def test_a_kernel_that_refuses_locks_is_believed(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "c") == []
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_leaves_its_parents_lock_alone(tmp_path: Path) -> None:
+    lock = DirectoryLock(Fs(), str(tmp_path))
+    try:
+        child = os.fork()
+        if child == 0:
+            # What the child does with its copy has happened by now.
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        with pytest.raises(perdure.LockedError):
+            DirectoryLock(Fs(), str(tmp_path))
+    finally:
+        lock.release()
+    DirectoryLock(Fs(), str(tmp_path)).release()
+
+
 def test_a_locked_folder_whose_name_was_given_to_another_stays_two(tmp_path: Path) -> None:
     """The lock is on the directory, not on its name: who takes the name finds nothing of the other's."""
     with perdure.open(Counter, tmp_path / "c", snapshot="manual") as counter:
@@ -80,30 +97,29 @@ def test_a_locked_folder_whose_name_was_given_to_another_stays_two(tmp_path: Pat
 # ---- group commit whose sync fails
 
 
-class BlockedSync(FaultyFs):
-    """Its syncs wait until they may go on; then the next ones fail, as a disk does that has died."""
+class DyingDisk(FaultyFs):
+    """Once armed: its next sync waits until all who are to share the one after it are there; that one fails."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.entered, self.go_on = threading.Event(), threading.Event()
+    def __init__(self, arrived: Callable[[], bool]) -> None:
+        super().__init__(mode="sticky", of={"sync"})
+        self._arrived = arrived
         self.armed = False
 
     def sync(self, fd: int) -> None:
-        if self.armed:
-            self.entered.set()
-            self.go_on.wait()
-            self.armed = False
-            self.fail_at, self._counted = 1, 0
-            self.mode = "sticky"
-            self._of = frozenset({"sync"})
         super().sync(fd)
+        if self.armed:
+            self.armed = False
+            deadline = time.monotonic() + 60
+            while not self._arrived() and time.monotonic() < deadline:
+                time.sleep(0.001)
+            self._counted, self.fail_at = 0, 1
 
 
 def test_one_failed_sync_fails_every_command_of_its_group(tmp_path: Path) -> None:
-    fs = BlockedSync()
+    fs = DyingDisk(lambda: len(machine._queue) == 7)
     counter = perdure.open(Counter, tmp_path / "c", fs=fs, snapshot="manual")
+    machine: Any = perdure.control(counter)._system.machine
     counter.add(1)
-    fs.armed = True
     outcomes: dict[int, Any] = {}
 
     def work(number: int) -> None:
@@ -112,28 +128,87 @@ def test_one_failed_sync_fails_every_command_of_its_group(tmp_path: Path) -> Non
         except WriteError as error:
             outcomes[number] = error.outcome
 
+    fs.armed = True
     threads = [threading.Thread(target=work, args=(number,)) for number in range(2, 10)]
     for thread in threads:
         thread.start()
-    assert fs.entered.wait(60)
-    fs.go_on.set()
     for thread in threads:
         thread.join()
-    # Those of the batch that was synced do not know; those that came later are refused. Nobody was told of success.
-    assert set(outcomes.values()) <= {"unknown", "not-written"}
-    assert "unknown" in outcomes.values()
-    assert counter.get() == 1
+    # One was synced alone, while the seven others came together; none of those was told of success.
+    assert fs.fired is not None
+    answered = {number: outcome for number, outcome in outcomes.items() if isinstance(outcome, int)}
+    assert len(answered) == 1
+    assert [outcome for outcome in outcomes.values() if not isinstance(outcome, int)] == ["unknown"] * 7
+    assert counter.added == [1, *answered]
     with contextlib.suppress(StorageError):
         perdure.control(counter).close()
     fs.heal()
     with perdure.open(Counter, tmp_path / "c", fs=fs) as counter:
-        assert counter.added[0] == 1
-        assert set(counter.added) <= set(range(1, 10))
-        assert {number for number, outcome in outcomes.items() if outcome == "not-written"}.isdisjoint(counter.added)
+        assert counter.added[:2] == [1, *answered]
+        # They were written together: all of them are there, or none.
+        assert set(counter.added) in ({1, *answered}, set(range(1, 10)))
         assert_replayable(counter)
 
 
-# ---- snapshots while commands run
+# ---- syncing each second
+
+
+def test_everysec_syncs_also_while_commands_never_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An idle moment syncs, too; on a busy machine there may be one.
+    monkeypatch.setattr("perdure.machine.Machine.mark", lambda machine: None)
+    with perdure.open(Counter, tmp_path / "c", durability="everysec", snapshot="manual") as counter:
+        deadline = time.monotonic() + 20
+        while perdure.control(counter).durable_seq < 1 and time.monotonic() < deadline:
+            counter.add(1)
+            time.sleep(0.002)
+        assert perdure.control(counter).durable_seq >= 1
+
+
+# ---- what is too large
+
+
+@pytest.mark.parametrize("durability", ["always", "never"])
+def test_a_command_that_is_too_large_changes_nothing_and_all_goes_on(
+    durability: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.journal._file.RECORD_BYTES_MAX", 1000)
+    with perdure.open(dict, tmp_path / "d", durability=durability, snapshot="manual") as plain:
+        plain["a"] = 1
+        with pytest.raises(RecordTooLargeError):
+            plain["b"] = "x" * 2000
+        plain["c"] = 3
+        assert plain == {"a": 1, "c": 3}
+        assert perdure.control(plain).seq == 2
+    with perdure.open(dict, tmp_path / "d") as plain:
+        assert plain == {"a": 1, "c": 3}
+
+
+# ---- snapshots that fail, and those that are taken while commands run
+
+
+@pytest.mark.parametrize("mode", ["once", "partial"])
+def test_a_snapshot_that_fails_leaves_no_file(mode: Any, tmp_path: Path) -> None:
+    store = FileSnapshotStore(str(tmp_path))
+    header = SnapshotHeader(1, 1, bytes(16), {})
+
+    class RefusedError(Exception):
+        """Whatever a state raises while it is written."""
+
+    def dump(file: Any) -> None:
+        file.write(b"half")
+        raise RefusedError
+
+    with pytest.raises(RefusedError):
+        store.write(header, dump, lambda: bytes(32), lambda file: bytes(32))
+    assert os.listdir(tmp_path) == []
+    for fs in failing_everywhere(
+        mode, errno.ENOSPC, of={"write", "sync", "open", "rename"} if mode == "once" else None
+    ):
+        store = FileSnapshotStore(str(tmp_path), fs=fs)
+        with contextlib.suppress(StorageError):
+            draft = store.write(header, lambda file: None, lambda: bytes(32), lambda file: bytes(32))
+            store.publish(draft, header)
+        assert all(name == "snapshot-00000000000000000001" for name in os.listdir(tmp_path))
 
 
 def test_every_snapshot_taken_beside_commands_is_a_state_between_two(
@@ -277,8 +352,11 @@ def test_a_signal_whose_handler_raises_loses_nothing_that_was_answered(number: s
     class ToldError(Exception):
         """What the handler raises."""
 
+    working = False
+
     def handler(*_: object) -> None:
-        raise ToldError
+        if working:
+            raise ToldError
 
     before = signal.signal(number, handler)
     known: list[int] = []
@@ -288,8 +366,9 @@ def test_a_signal_whose_handler_raises_loses_nothing_that_was_answered(number: s
             counter = perdure.open(Counter, tmp_path / "c", snapshot="manual")
             assert counter.added[: len(known)] == known
             timer = threading.Timer(0.002 * (turn + 1), os.kill, (os.getpid(), number))
-            timer.start()
             try:
+                timer.start()
+                working = True
                 while time.monotonic() < deadline:
                     next_number = len(counter.added) + 1
                     counter.add(next_number)
@@ -297,10 +376,9 @@ def test_a_signal_whose_handler_raises_loses_nothing_that_was_answered(number: s
             except (ToldError, perdure.PerdureError):
                 pass
             finally:
+                working = False
                 timer.join()
-                with contextlib.suppress(ToldError):
-                    time.sleep(0)
-            with contextlib.suppress(ToldError, StorageError):
+            with contextlib.suppress(StorageError):
                 perdure.control(counter).close()
             with perdure.open(Counter, tmp_path / "c", snapshot="manual") as counter:
                 found = list(counter.added)
