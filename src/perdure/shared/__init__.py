@@ -6,12 +6,14 @@ another one takes over.
 
 from perdure.shared._containers import SharedDict, SharedList
 from perdure.shared._dict import SharedPersistentDict
+from perdure.shared._system import SharedControl, open_shared
 from perdure.shared._tracker import SharedTracker
 
 SharedPOD = SharedPersistentOrderedDict = SharedPersistentDict
 SharedProgressTracker = SharedTracker
 
 __all__ = [
+    "SharedControl",
     "SharedDict",
     "SharedList",
     "SharedPOD",
@@ -19,4 +21,5 @@ __all__ = [
     "SharedPersistentOrderedDict",
     "SharedProgressTracker",
     "SharedTracker",
+    "open_shared",
 ]

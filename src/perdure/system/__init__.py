@@ -3,19 +3,21 @@
 ``open`` is the way in; ``control`` tells and does everything that is perdure's rather than the object's own.
 """
 
+from perdure.system._builtins import replaced_methods
 from perdure.system._command import Command, decode_command, encode_command
 from perdure.system._control import Control, control, read_only_copy
-from perdure.system._decorators import abort_exception, readonly, unlocked
+from perdure.system._decorators import abort_exception, marks, readonly, unlocked
 from perdure.system._determinism import DeterminismWarning
 from perdure.system._fingerprints import changed_methods, fingerprints
 from perdure.system._history import command_of, with_outcome
 from perdure.system._kinds import kind_of
 from perdure.system._lag import Lag, Replica
 from perdure.system._open import MEMORY, Memory, OpenOptions, open
-from perdure.system._proxy import system_of
+from perdure.system._proxy import is_proxy, make_forwarding_proxy, system_of
 from perdure.system._replica_parts import replica_parts, replica_proxy
 from perdure.system._runtime import System
 from perdure.system._seeds import init_persistent_system, init_system
+from perdure.system._sharing import blank_state
 from perdure.system._state import ObjectState
 from perdure.system._warnings import ChangedCodeWarning, EngineWarning, PerdureWarning
 
@@ -34,6 +36,7 @@ __all__ = [
     "Replica",
     "System",
     "abort_exception",
+    "blank_state",
     "changed_methods",
     "command_of",
     "control",
@@ -42,10 +45,14 @@ __all__ = [
     "fingerprints",
     "init_persistent_system",
     "init_system",
+    "is_proxy",
     "kind_of",
+    "make_forwarding_proxy",
+    "marks",
     "open",
     "read_only_copy",
     "readonly",
+    "replaced_methods",
     "replica_parts",
     "replica_proxy",
     "system_of",

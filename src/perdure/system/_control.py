@@ -232,7 +232,9 @@ def control(proxy: object) -> Control:
     try:
         own: Control = object.__getattribute__(proxy, "_perdure_control")
     except AttributeError:
-        return Control(system_of(proxy))
+        system = system_of(proxy)
+        make: Callable[[], Control] | None = getattr(system, "make_control", None)
+        return Control(system) if make is None else make()
     return own
 
 

@@ -22,6 +22,7 @@ from perdure.system._progress import RestoreProgress
 from perdure.system._proxy import make_proxy
 from perdure.system._reading import methods_of
 from perdure.system._runtime import System
+from perdure.system._sharing import share
 from perdure.system._state import ObjectState
 from perdure.system._warnings import ChangedCodeWarning, warn
 
@@ -110,8 +111,9 @@ def open(
     between two, or "manual". ``keep_history``: prune nothing, so that any past moment can be opened. ``rollback``:
     where an ``@abort_exception`` command gets the old state from, "restore" or "shadow" (a second copy). ``check``:
     run every command twice and compare, for tests. ``validate``: what to do with methods that would not replay.
-    ``mode``: "r" reads beside a writer and follows it. ``secret``: key or keys, newest first, for a code per record.
-    ``renames``: classes and methods that have moved. ``clock``, ``fs``: for tests. ``engine``: see ``EngineOptions``.
+    ``mode``: "r" reads beside a writer and follows it. ``shared``: many processes at once, one of which has it open.
+    ``secret``: key or keys, newest first, for a code per record. ``renames``: classes and methods that have moved.
+    ``clock``, ``fs``: for tests. ``engine``: see ``EngineOptions``.
 
     Raises:
         NotDeterministicError: a method would not replay to the same state; the message says where.
@@ -121,12 +123,18 @@ def open(
         UsageError: the arguments do not make sense.
     """
     chosen = {"durability": durability, "rollback": rollback, "validate": validate, "mode": mode}
-    _check_choices(chosen, snapshot, shared)
+    _check_choices(chosen, snapshot)
     refused = {"durability": durability != "always", "secret": secret is not None, "fs": fs is not None}
     on_engine = check_engine_options(where, engine, refused)
     cls, initial = _target(target)
     if cls not in _builtins.TYPES:
         check_class(cls, validate=validate, stacklevel=3)
+    if shared:
+        return share(
+            target, cls, None if on_engine else _directory(where, cls), chosen, codec=codec, snapshot=snapshot,
+            allow=(*allow, package_of(cls)), keep_history=keep_history, check=check, secret=secret, renames=renames,
+            clock=clock, fs=fs or Fs(),
+        )  # fmt: skip
     codec = get_codec(codec, package=package_of(cls), allow=(*allow, SystemClock, cls), renames=renames)
     state = ObjectState(cls, codec, renames=renames)
     initial = _with_clock(cls, initial)
@@ -177,7 +185,7 @@ def _open_reader(state: ObjectState, place: Place) -> Any:
     return make_proxy(System(follower, state, path=follower.path, report=follower.report))
 
 
-def _check_choices(chosen: Mapping[str, object], snapshot: object, shared: bool) -> None:
+def _check_choices(chosen: Mapping[str, object], snapshot: object) -> None:
     for name, value in chosen.items():
         if value not in _CHOICES[name]:
             raise UsageError(f"{name}={value!r}", hint=f"one of {', '.join(map(repr, _CHOICES[name]))}")
@@ -185,10 +193,6 @@ def _check_choices(chosen: Mapping[str, object], snapshot: object, shared: bool)
         not isinstance(snapshot, (int, float)) or isinstance(snapshot, bool) or snapshot <= 0
     ):
         raise UsageError(f"snapshot={snapshot!r}", hint='"auto", "manual", or seconds between two snapshots')
-    if shared:
-        raise UsageError(
-            "shared=True is not part of this version", hint="one process writes; others open with mode='r'"
-        )
 
 
 def _target(target: Any) -> tuple[type, Callable[[], Any]]:

@@ -47,10 +47,18 @@ def make_proxy(system: System) -> Any:
         root.__dict__ = {**root.__dict__}
         object.__setattr__(proxy, "__dict__", root.__dict__)
     else:
-        proxy_class = _forwarding_class(cls)
-        proxy = object.__new__(proxy_class)
+        proxy = object.__new__(forwarding_class(cls))
+    return _tied(proxy, system)
+
+
+def make_forwarding_proxy(system: System) -> Any:
+    """A proxy that shares nothing with the root: for a system whose root may be in another process."""
+    return _tied(object.__new__(forwarding_class(system.state.cls)), system)
+
+
+def _tied(proxy: Any, system: System) -> Any:
     object.__setattr__(proxy, _SYSTEM, system)
-    object.__setattr__(proxy, _ROOT, root)
+    object.__setattr__(proxy, _ROOT, system.state.root)
     object.__setattr__(proxy, _ENGINE, system.engine)
     return proxy
 
@@ -69,6 +77,7 @@ def system_of(proxy: object) -> System:
 
 
 def is_proxy(value: object) -> bool:
+    """Whether it stands for the root of some system."""
     return isinstance(getattr(type(value), _SYSTEM, None), _SLOT_TYPE)
 
 
@@ -232,7 +241,8 @@ def _deepcopy_root(self: Any, memo: dict[int, Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=256)
-def _forwarding_class(cls: type) -> Any:
+def forwarding_class(cls: type) -> Any:
+    """The class of proxies that forward everything."""
     namespace: dict[str, Any] = {
         "__slots__": (*_OWN, "__weakref__"),
         "__module__": cls.__module__,
