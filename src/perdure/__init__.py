@@ -70,6 +70,13 @@ if TYPE_CHECKING:
     from perdure.aio import open_async
     from perdure.client import connect, connect_async
     from perdure.mapping import POD, PersistentDict, PersistentOrderedDict, ProgressTracker, Tracker
+    from perdure.shared import (
+        SharedPersistentDict,
+        SharedPersistentOrderedDict,
+        SharedPOD,
+        SharedProgressTracker,
+        SharedTracker,
+    )
     from perdure.replica import follow
     from perdure.stash import (
         CacheFactoryStash,
@@ -186,6 +193,11 @@ __all__ = [
     "RejectedError",
     "RemoteError",
     "ReplayError",
+    "SharedPOD",
+    "SharedPersistentDict",
+    "SharedPersistentOrderedDict",
+    "SharedProgressTracker",
+    "SharedTracker",
     "ShelveStash",
     "SortedStash",
     "SqlStash",
@@ -225,6 +237,7 @@ __all__ = [
 
 _DICTS = ("POD", "PersistentDict", "PersistentOrderedDict", "ProgressTracker", "Tracker")
 _HOMES = {**dict.fromkeys(_DICTS, "mapping"), **dict.fromkeys(("connect", "connect_async"), "client")}
+_HOMES |= dict.fromkeys((name for name in __all__ if name.startswith("Shared")), "shared")
 _HOMES |= {"follow": "replica", "open_async": "aio"}
 
 
