@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from perdure.aio import open_async
     from perdure.client import connect, connect_async
     from perdure.mapping import POD, PersistentDict, PersistentOrderedDict, ProgressTracker, Tracker
+    from perdure.replica import follow
     from perdure.shared import (
         SharedPersistentDict,
         SharedPersistentOrderedDict,
@@ -77,7 +78,6 @@ if TYPE_CHECKING:
         SharedProgressTracker,
         SharedTracker,
     )
-    from perdure.replica import follow
     from perdure.stash import (
         CacheFactoryStash,
         CacheStash,
