@@ -2,6 +2,7 @@
 
 - A ``python`` block is part of the page's script: all of them run in order, in one process.
 - A ``python`` block with ``title="name.py"`` is a file of that name, for others to import or to run.
+- One with ``title="examples/name.py"`` is a part of that file, word for word; the examples are there to be run.
 - A ``console`` block holds commands, each behind ``$ ``, and what they print.
 - A ``text`` block with ``title="output"`` is what the block before it prints; with ``title="error"``, what it raises.
   In both, ``…`` stands for anything within a line, and a line that is only ``…`` for any lines.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -55,10 +57,12 @@ def blocks_of(text: str) -> list[Block]:
 def run_page(text: str, folder: Path) -> list[str]:
     """What is wrong with a page's code, a message each. ``folder``: empty."""
     steps, expectations, script = steps_of(blocks_of(text))
+    wrong = [problem for block in blocks_of(text) if is_excerpt(block) and (problem := judge_excerpt(block))]
     if not steps:
-        return []
+        return wrong
     work = folder / "work"
     work.mkdir()
+    shutil.copytree(ROOT / "examples", work / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     (work / "page.py").write_text(script, "utf-8")
     tools = folder / "bin"
     tools.mkdir()
@@ -86,9 +90,22 @@ def run_page(text: str, folder: Path) -> list[str]:
     results = json.loads(results_path.read_text("utf-8")) if results_path.exists() else []
     if done.returncode != 0 or len(results) != len(steps):
         return [f"the page's process ended with {done.returncode} in step {len(results) + 1}: {done.stderr}"]
-    return [
+    return wrong + [
         problem for expected, result in zip(expectations, results, strict=True) if (problem := judge(expected, result))
     ]
+
+
+def is_excerpt(block: Block) -> bool:
+    return block.language == "python" and block.title.startswith("examples/")
+
+
+def judge_excerpt(block: Block) -> str | None:
+    """What is wrong with a part of an example, or ``None``. A line that is only ``…`` leaves something out."""
+    whole = (ROOT / block.title).read_text("utf-8")
+    for part in re.split(r"^ *…\n", block.text, flags=re.MULTILINE):
+        if part.strip("\n") not in whole:
+            return f"line {block.line}: this is not in {block.title}\n{part}"
+    return None
 
 
 def steps_of(blocks: list[Block]) -> tuple[list[list[Any]], list[dict[str, Any]], str]:
@@ -97,7 +114,7 @@ def steps_of(blocks: list[Block]) -> tuple[list[list[Any]], list[dict[str, Any]]
     expectations: list[dict[str, Any]] = []
     script = ""
     for block in blocks:
-        if block.reason:
+        if block.reason or is_excerpt(block):
             continue
         if block.language == "python" and block.title:
             steps.append(["file", block.title, block.text])

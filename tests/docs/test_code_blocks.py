@@ -42,6 +42,11 @@ def test_pages_covered_elsewhere_are_named_there() -> None:
     assert set(NEED_MORE) <= set(PAGES)
 
 
+def test_the_page_of_mistakes_has_twenty() -> None:
+    text = (DOCS / "explanation" / "mistakes.md").read_text("utf-8")
+    assert len(re.findall(r"^## ", text, re.MULTILINE)) == 20
+
+
 # --- the test can fail ---
 
 
