@@ -214,6 +214,7 @@ def _split(full: str) -> Name:
 def _refuse_nested(kind: type) -> None:
     if "." in kind.__qualname__:
         raise UsageError(
-            f"allow= has {kind.__module__}.{kind.__qualname__}, which is not at the top of its module",
+            f"{kind.__module__}.{kind.__qualname__} is defined inside a function or another class, "
+            "so stored data cannot name it",
             hint="move the class to the top level of its module",
         )

@@ -264,7 +264,7 @@ class FileJournal:
 
     def _refusal(self, *, outcome: Outcome = "not-written") -> WriteError | ClosedError:
         if self._closed:
-            return ClosedError("the journal is closed", path=self._directory)
+            return ClosedError("it was closed", path=self._directory, hint="open it again")
         return WriteError(
             f"the journal takes no more entries: {self.failure}",
             outcome=outcome,

@@ -382,7 +382,7 @@ class Machine(Batches):
         finally:
             with self._order, self._state_lock:
                 self._closed = True
-                self.lock = Refusing(ClosedError("it was closed", path=self.path))
+                self.lock = Refusing(ClosedError("it was closed", path=self.path, hint="open it again"))
             try:
                 self._finalizer()
             finally:

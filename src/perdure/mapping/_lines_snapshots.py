@@ -177,7 +177,11 @@ class LinesSnapshotStore(FileSnapshotStore):
     def _read_header(self, data: bytes, path: str) -> SnapshotHeader:
         line = data[: max(0, data.find(b"\n"))]
         if data.startswith(b"PERDSNAP"):
-            raise UsageError("this holds a system, not a dict", path=path)
+            raise UsageError(
+                "this holds a system, not a dict",
+                path=path,
+                hint="give the dict a directory of its own; perdure.open opens this one",
+            )
         if not line.startswith(b'{"perdure":"') or is_intact(line) is False:
             raise CorruptError("line 1 is not the header of a dict snapshot, or it is damaged", path=path, offset=0)
         try:

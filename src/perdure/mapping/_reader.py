@@ -99,7 +99,7 @@ class Reader:
     def handle(self, payload: bytes, call: Any = None, *, client: bytes = b"", counter: int = 0) -> NoReturn:
         """Raises ``ReadOnlyError``, or ``ClosedError`` once closed."""
         if self._closed:
-            raise ClosedError("it was closed", path=self.path)
+            raise ClosedError("it was closed", path=self.path, hint="open it again")
         raise ReadOnlyError(
             'this was opened with mode="r"', path=self.path, hint="whoever writes opens it without mode"
         )

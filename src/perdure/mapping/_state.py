@@ -105,7 +105,7 @@ class DictState(Root):
         """See ``State.check``."""
         kind, codec = description.get("kind"), description.get("codec")
         if kind != "dict":
-            raise UsageError(f"this holds a {kind}, not a dict", path=path)
+            raise UsageError(f"this holds a {kind}, not a dict", path=path, hint="give the dict a directory of its own")
         if codec != self.codec.name:
             raise UsageError(f"it was written with codec={codec!r}", path=path, hint=f"open it with codec={codec!r}")
 

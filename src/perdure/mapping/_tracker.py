@@ -293,7 +293,7 @@ class Tracker(PersistentDict):
 
     def _count(self, what: str) -> int:
         if self.closed:
-            raise ClosedError("it was closed", path=self.path)
+            raise ClosedError("it was closed", path=self.path, hint="open it again")
         with self.locked():
             return int(getattr(self._jobs, what))
 

@@ -172,7 +172,12 @@ class SnapshotReader(io.RawIOBase):
             return
         # Before anything of the content is decoded: the code covers the hash, and the hash must be that of the blocks.
         if not self.authentic or self._hash_of_blocks() != self._content_hash:
-            raise self._damaged(self._first_block, "its content is not authentic")
+            raise self._damaged(
+                self._first_block,
+                "its content is not authentic"
+                if self.authentic
+                else "it was written without a secret, or its code was taken away",
+            )
         for secret in secrets:
             code = _code(secret, self._header_bytes, self._content_bytes, self._content_hash, self.digest)
             if hmac.compare_digest(code, self._stored_code):

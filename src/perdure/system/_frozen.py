@@ -27,4 +27,4 @@ class Frozen:
 
     def close(self) -> None:
         self.closed = True
-        self.lock = Refusing(ClosedError("it was closed", path=self._path))
+        self.lock = Refusing(ClosedError("it was closed", path=self._path, hint="open it again"))

@@ -54,7 +54,12 @@ class ObjectState:
         """See ``State.check``."""
         kind, codec, stored = description.get("kind"), description.get("codec"), str(description.get("class"))
         if kind != "system":
-            raise UsageError(f"this holds a {kind}, not a system", path=path)
+            raise UsageError(
+                f"this holds a {kind}, not a system",
+                path=path,
+                hint="give the system a directory of its own"
+                + ("; perdure.PersistentDict opens this one" if kind == "dict" else ""),
+            )
         if codec != self.codec.name:
             raise UsageError(f"it was written with codec={codec!r}", path=path, hint=f"open it with codec={codec!r}")
         own = str(self.description["class"])
@@ -63,7 +68,7 @@ class ObjectState:
             raise UsageError(
                 f"this holds a {stored}, not a {own}",
                 path=path,
-                hint=f"if the class has moved: renames={{{stored!r}: {own!r}}}",
+                hint=f"is it the right directory? If the class has moved: renames={{{stored!r}: {own!r}}}",
             )
 
     # ---- commands
