@@ -39,6 +39,8 @@ class Batches(Commands):
             part = batch[start : start + PART_COUNT]
             for pending in part:
                 self._apply(pending, False, True)
+            # Whoever is answered now may ask for it.
+            self._applied_seq = part[-1].seq
             yield part
         deferred, self._deferred = self._deferred, None
         if deferred is not None:
