@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import os
+import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType, NoneType
 from typing import Any, Literal, TypeVar, Unpack, overload
 
 from perdure.clock import Clock, SystemClock
@@ -123,7 +127,7 @@ def open(
         UsageError: the arguments do not make sense.
     """
     chosen = {"durability": durability, "rollback": rollback, "validate": validate, "mode": mode}
-    _check_choices(chosen, snapshot)
+    check_choices(chosen, snapshot)
     refused = {"durability": durability != "always", "secret": secret is not None, "fs": fs is not None}
     on_engine = check_engine_options(where, engine, refused)
     cls, initial = _target(target)
@@ -185,7 +189,7 @@ def _open_reader(state: ObjectState, place: Place) -> Any:
     return make_proxy(System(follower, state, path=follower.path, report=follower.report))
 
 
-def _check_choices(chosen: Mapping[str, object], snapshot: object) -> None:
+def check_choices(chosen: Mapping[str, object], snapshot: object) -> None:
     for name, value in chosen.items():
         if value not in _CHOICES[name]:
             raise UsageError(f"{name}={value!r}", hint=f"one of {', '.join(map(repr, _CHOICES[name]))}")
@@ -198,11 +202,31 @@ def _check_choices(chosen: Mapping[str, object], snapshot: object) -> None:
 def _target(target: Any) -> tuple[type, Callable[[], Any]]:
     """The class of the root, and what makes the initial one."""
     if isinstance(target, type):
-        return target, target
+        return target, lambda: _make(target)
+    if isinstance(target, _NO_TARGETS):
+        raise UsageError(
+            f"a {type(target).__name__} cannot be a system: {reprlib.repr(target)}",
+            hint='a class or an object comes first, then the directory: perdure.open(Wiki, "wiki/")',
+        )
     if callable(target) and _is_factory(target):
         made = target()
         return type(made), lambda: made
     return type(target), lambda: target
+
+
+_NO_TARGETS = (str, bytes, int, float, complex, tuple, frozenset, os.PathLike, ModuleType, NoneType)
+
+
+def _make(cls: type) -> Any:
+    with contextlib.suppress(ValueError):  # Some built-in types do not tell their signature.
+        try:
+            inspect.signature(cls).bind()
+        except TypeError as error:
+            raise UsageError(
+                f"{cls.__name__}() needs arguments, and perdure knows none: {error}",
+                hint=f"pass an object, or a function that makes one: perdure.open(lambda: {cls.__name__}(…), where)",
+            ) from error
+    return cls()
 
 
 def _is_factory(target: Any) -> bool:
@@ -234,7 +258,10 @@ def secrets_of(secret: Secret | None) -> tuple[bytes, ...]:
     given = secret() if callable(secret) else secret
     keys = (given,) if isinstance(given, (bytes, bytearray)) else tuple(given)
     if not keys or not all(isinstance(key, (bytes, bytearray)) and key for key in keys):
-        raise UsageError("secret= takes bytes, several of them, or a function that returns them", hint="not empty")
+        raise UsageError(
+            "secret= takes bytes, several of them, or a function that returns them",
+            hint="none of them empty; 32 random bytes are a good one",
+        )
     return tuple(bytes(key) for key in keys)
 
 
