@@ -6,6 +6,7 @@
 #   make crash SECONDS=200  the long forms of the crash tests, for about so long
 #   make bench              the measurements (ARGS=--save puts their tables and plots into the pages)
 #   make docs               the documentation, into site/
+#   make dist               wheel and sdist, into dist/, built and tried (ARGS=--all: with all extras and all tests)
 #   make clean              forget everything that the above made
 
 VENV ?= .venv
@@ -22,15 +23,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Silences a notice that the theme prints at every build.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo test check bench crash docs clean
+.PHONY: demo test check bench crash docs dist clean
 
 demo: $(VENV)/.with-cli
 	$(VENV)/bin/perdure demo
 
-# The servers' tests in a run of their own: what their clients import changes how exceptions are pickled.
 test: $(VENV)/.with-dev
-	$(PY) -m pytest $(PARALLEL) --ignore=tests/integration $(ARGS)
-	$(PY) -m pytest tests/integration $(ARGS)
+	$(PY) -m pytest $(PARALLEL) $(ARGS)
 
 check: $(VENV)/.with-dev
 	$(VENV)/bin/ruff format --check .
@@ -47,6 +46,9 @@ crash: $(VENV)/.with-dev,crash
 
 docs: $(VENV)/.with-docs
 	$(PY) -m mkdocs build --strict --site-dir site
+
+dist: $(VENV)/.with-dev
+	bash tools/release.sh $(PY) $(ARGS)
 
 clean:
 	rm -rf .venv .venv-* site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -20,6 +20,7 @@ from perdure.stash import (
 )
 from perdure.stash._fill_pool import ExecutorLike, Workers
 from perdure.stash._fill_progress import ProgressLike
+from perdure.stash._fill_ray import RayExecutor
 from perdure.stash._fill_run import Fill
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "MultiProcessFactoryStash",
     "MultiProcessRobustStash",
     "MultiProcessStash",
+    "RayExecutor",
     "fill",
 ]
 

