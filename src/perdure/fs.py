@@ -40,9 +40,7 @@ class Fs:
         """A file descriptor, never inherited by a program that is started later."""
         return os.open(path, flags | os.O_CLOEXEC, mode)
 
-    def close(self, fd: int) -> None:
-        os.close(fd)
-
+    close = staticmethod(os.close)  # Not wrapped: no interrupt can come between a call of it and the system's.
     write = staticmethod(os.write)  # Not wrapped: every buffered command goes through here.
     """``write(fd, data)``: the number of bytes that were taken, which may be fewer than given."""
 
@@ -319,11 +317,13 @@ class DirectoryLock:
 
     def release(self) -> None:
         """Idempotent."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            # The descriptor is gone even where this fails, and the lock with it.
-            with contextlib.suppress(OSError):
+        # From the first line on an interrupt must find the descriptor either here or closed: no call stands in between.
+        try:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
                 self._fs.close(fd)
+        except OSError:
+            return  # The descriptor is gone even where this fails, and the lock with it.
 
     def after_fork_in_child(self) -> None:
         self.release()

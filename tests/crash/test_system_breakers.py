@@ -536,20 +536,14 @@ def test_two_processes_that_open_at_once_are_one_and_a_refusal(directory: Path) 
 
 # ---- Ctrl-C
 
-_LEFT_LOCKED = pytest.mark.xfail(
-    strict=False, reason="an interrupt at a few lines leaves the lock of the state or of the directory taken"
-)
 
-
-@_LEFT_LOCKED
 @pytest.mark.parametrize("durability", ["always", "never"])
 def test_an_interrupt_at_any_line_of_the_machine_loses_nothing(directory: Path, durability: str) -> None:
-    count, problems = sweep_interrupts(directory, first=1, step=7, seconds_max=8, durability=durability)
+    count, problems = sweep_interrupts(directory, first=1, step=3, seconds_max=8, durability=durability)
     figures.tried(figures.INTERRUPTS, count, problems)
     assert count > 20
 
 
-@_LEFT_LOCKED
 @pytest.mark.crash
 @pytest.mark.parametrize("durability", ["always", "never"])
 def test_interrupts_of_systems_at_length(directory: Path, durability: str, crash_seconds: float) -> None:

@@ -447,16 +447,17 @@ class FileJournal:
 
     def close(self) -> None:
         """See ``Journal.close``."""
-        if self._closed:
+        if self._closed and self._fd < 0:
             return
-        self._closed = True
+        again, self._closed = self._closed, True  # An interrupt came in between; the seal may be there already.
         try:
             if self.failure is None and self._fd >= 0:
                 with self._sync_lock:
                     self._sync_file()
                     self.durable_seq = self.last_seq
                 with contextlib.suppress(WriteError):
-                    self._put_mark(SEAL)
+                    if not again:
+                        self._put_mark(SEAL)
                     with self._sync_lock:
                         self._sync_file()
         finally:

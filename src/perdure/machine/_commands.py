@@ -138,8 +138,13 @@ class Commands:
                     self._hand_over()
         if self._close_wanted:
             self.close()
-        if pending.error is not None:
-            raise pending.error
+        error, pending.error = pending.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # Its traceback holds this frame: a cycle would keep the whole system alive when nobody holds it.
+                del error
         return pending.result
 
     def close(self, *, snapshot: bool | None = None) -> None:

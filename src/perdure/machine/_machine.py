@@ -84,7 +84,7 @@ class Machine(Batches):
     def _hold_place(self) -> None:
         """At interpreter exit, and when nobody holds the machine any more, everything handed over is made durable."""
         self._finalizer: weakref.finalize[..., Machine] = weakref.finalize(
-            self, _let_go, self.journal, self.owed, self._place_lock, self._order, os.getpid()
+            self, _let_go_at_the_end, self.journal, self.owed, self._place_lock, self._order, os.getpid()
         )
 
     # ---- where it stands
@@ -365,7 +365,7 @@ class Machine(Batches):
 
         Raises what the snapshot or the last sync raised; everything is let go of all the same.
         """
-        if self._closed or self._closing:
+        if self._closing or (self._closed and not self._finalizer.alive):
             return
         if self._is_committing() or self.is_inside():
             # A signal handler, in the middle of a command of this very thread: it is done when that one has ended.
@@ -377,18 +377,21 @@ class Machine(Batches):
         wanted = self._automatic_snapshots if snapshot is None else snapshot
         try:
             self._keeper.stop()
-            if wanted and self.unsaved and self.journal.failure is None and not (self._broken or self._unapplied):
+            # Closed already, and not let go of: an interrupt came in between.
+            sound = not (self._closed or self._broken or self._unapplied) and self.journal.failure is None
+            if wanted and sound and self.unsaved:
                 self.snapshot()
         finally:
-            with self._order, self._state_lock:
-                self._closed = True
-                self.lock = Refusing(ClosedError("it was closed", path=self.path, hint="open it again"))
             try:
-                self._finalizer()
+                with self._order:
+                    with self._state_lock:
+                        self._closed = True
+                        self.lock = Refusing(ClosedError("it was closed", path=self.path, hint="open it again"))
+                    _let_go(self.journal, self.owed, self._place_lock)
+                # Only now: should an interrupt have come before, it lets go when nobody holds the machine any more.
+                self._finalizer.detach()
             finally:
-                # Whoever still waits for it is told that it was closed.
-                with contextlib.suppress(RuntimeError):
-                    self._order.release()
+                self._closing = False
 
     def after_fork_in_child(self) -> None:
         """A forked child lets go without writing anything; what it calls here is refused."""
@@ -407,14 +410,8 @@ class Machine(Batches):
         )
 
 
-def _let_go(
-    journal: Journal, owed: list[Draft], place_lock: Releasable | None, order: threading.RLock, pid: int
-) -> None:
-    if os.getpid() != pid:
-        return
-    # A daemon thread may be in the middle of an append while the interpreter exits. The lock is not given back: whoever
-    # waits for it then waits until the process ends.
-    order.acquire(timeout=5.0)
+def _let_go(journal: Journal, owed: list[Draft], place_lock: Releasable | None) -> None:
+    """Idempotent, and to be called again after an interrupt. The caller holds the order lock."""
     try:
         if owed and journal.failure is None:
             with contextlib.suppress(PerdureError):
@@ -424,6 +421,17 @@ def _let_go(
     finally:
         if place_lock is not None:
             place_lock.release()
+
+
+def _let_go_at_the_end(
+    journal: Journal, owed: list[Draft], place_lock: Releasable | None, order: threading.RLock, pid: int
+) -> None:
+    if os.getpid() != pid:
+        return
+    # A daemon thread may be in the middle of an append while the interpreter exits. The lock is not given back: whoever
+    # waits for it then waits until the process ends.
+    order.acquire(timeout=5.0)
+    _let_go(journal, owed, place_lock)
 
 
 def load_newest(snapshots: SnapshotStore, state: State, seq: int) -> tuple[Any, SnapshotHeader]:

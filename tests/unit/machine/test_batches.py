@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -328,3 +330,48 @@ def _call_and_close(log: Log) -> None:
         pass
     finally:
         perdure.control(log).close()
+
+
+def test_a_system_that_is_dropped_after_a_raising_command_lets_go(tmp_path: Path) -> None:
+    gc.disable()  # It would find a cycle, and hide that there is one.
+    try:
+        log = perdure.open(Log, tmp_path)
+        for number in range(2):
+            try:
+                log.bad(number)
+            except ValueError:
+                pass
+        machine = weakref.ref(machine_of(log))
+        del log
+        deadline = time.monotonic() + 30  # The keeper may be looking at it just now.
+        while machine() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert machine() is None
+        perdure.control(perdure.open(Log, tmp_path)).close()
+    finally:
+        gc.enable()
+
+
+def test_closing_that_was_interrupted_is_finished_by_the_next_call(tmp_path: Path) -> None:
+    """A real signal in the last sync; the seal and the lock are what is left to be done."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    fs = FaultyFs()
+    log = perdure.open(Log, tmp_path, fs=fs, snapshot="manual")
+    log.add(1)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        journal = machine_of(log).journal
+        close = journal.close
+        journal.close = lambda: (os.kill(os.getpid(), signal.SIGUSR1), close())[1]  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            perdure.control(log).close()
+        journal.close = close  # type: ignore[method-assign]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    perdure.control(log).close()
+    assert perdure.control(log).closed
+    with perdure.open(Log, tmp_path) as log:
+        assert log.items == [1]
