@@ -25,6 +25,11 @@ from perdure.cli._common import class_options, emit_json, json_option, secret_op
 @click.option("--codec", type=click.Choice(("pickle", "json", "msgpack")), default="pickle", show_default=True)
 @click.option("--durability", type=click.Choice(("always", "everysec", "never")), default="always", show_default=True)
 @click.option("--keep-history", is_flag=True, help="Prune nothing, so that any past moment can be looked at.")
+@click.option("--body-bytes-max", type=click.IntRange(min=1), help="The largest body of a request.")
+@click.option("--calls-max", type=click.IntRange(min=1), help="Calls at once; further ones are asked to come again.")
+@click.option("--connections-max", type=click.IntRange(min=1), help="Open connections; further ones are refused.")
+@click.option("--receive-timeout", "receive_timeout_s", type=click.FloatRange(min=0.1), help="Seconds to send in.")
+@click.option("--call-timeout", "call_timeout_s", type=click.FloatRange(min=0.1), help="Seconds to wait for a call.")
 @class_options
 @secret_option
 @json_option
@@ -43,6 +48,7 @@ def serve(
     renames: dict[str, str],
     secrets: tuple[bytes, ...],
     as_json: bool,
+    **bounds: Any,
 ) -> int:
     """Open a system, or create it, and serve its methods over HTTP, with a page for people at /.
 
@@ -53,11 +59,12 @@ def serve(
 
     tokens = server.read_tokens(token_file) if token_file is not None else server.Tokens()
     server.check_exposure(host, tokens)
+    limits = server.ServerLimits(**{name: value for name, value in bounds.items() if value is not None})
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     loaded = load_app(app, {"codec": codec}, allow=allow, renames=renames, secrets=secrets)
     system = _open(loaded, directory, durability=durability, keep_history=keep_history)
     try:
-        application = server.Application(system, tokens=tokens, allow=allow)
+        application = server.Application(system, tokens=tokens, limits=limits, allow=allow)
 
         def ready(url: str) -> None:
             if as_json:

@@ -95,7 +95,7 @@ class AwaitingClient:
                     else:
                         if is_final(response):
                             return response
-                        was_sent = was_sent or response.status != 429
+                        was_sent = was_sent or response.status not in (408, 429)
                         last = f"HTTP {response.status}"
                         wait_s = max(delay_s, min(response.retry_after_s or 0.0, 1.0))
                     await asyncio.sleep(max(0.0, min(wait_s, deadline - time.monotonic())))

@@ -57,8 +57,8 @@ class BlockingClient:
                     else:
                         if is_final(response):
                             return response
-                        # Busy is the one answer that says for sure that nothing has begun.
-                        was_sent = was_sent or response.status != 429
+                        # These say for sure that nothing has begun.
+                        was_sent = was_sent or response.status not in (408, 429)
                         last = f"HTTP {response.status}"
                         wait_s = max(delay_s, min(response.retry_after_s or 0.0, 1.0))
                     time.sleep(max(0.0, min(wait_s, deadline - time.monotonic())))

@@ -32,6 +32,7 @@ def _proxy_class(cls: type, is_async: bool) -> Any:
         "__class__": property(lambda self: cls),
         "__getattr__": _missing(cls, is_async),
         "__setattr__": _refuse_setting,
+        "__reduce_ex__": _refuse_pickling,
         "__dir__": lambda self: sorted(methods),
         "__repr__": lambda self: f"<{cls.__name__} at {object.__getattribute__(self, _CLIENT).target.url}>",
     }
@@ -65,6 +66,10 @@ def _missing(cls: type, is_async: bool) -> Callable[[Any, str], Any]:
 
 def _refuse_setting(self: Any, name: str, value: Any) -> None:
     raise AttributeError(f"{name!r} cannot be set from here: call a method that does")
+
+
+def _refuse_pickling(self: Any, protocol: Any) -> Any:
+    raise TypeError("a connection cannot be pickled: connect anew where it is needed")
 
 
 def _enter(self: Any) -> Any:

@@ -121,11 +121,9 @@ def delays() -> Iterator[float]:
 
 def is_final(response: Response) -> bool:
     """Whether the answer is one. A busy server, one that is stopping and one that is still at it are asked again."""
-    if response.status == 429:
-        return False
     if response.status in (503, 504):
         return read_failure(response.kind, response.body).kind not in ("running", "stopping", "unknown")
-    return response.status != 502
+    return response.status not in (408, 429, 502)
 
 
 def result_of(target: Target, request: Request, response: Response, proxy: Any) -> Any:

@@ -196,13 +196,10 @@ class Calls:
         finally:
             if client:
                 self._repeats.end(request)
-        return self._encode_result(kind, result)
-
-    def _encode_result(self, kind: str, result: Any) -> bytes:
         if isinstance(result, _SCALARS):
             return self._encode_or_say(kind, result)
-        with self._runner.system.engine.lock:
-            return self._encode_or_say(kind, result)
+        # It may be a part of the state, which the next command changes.
+        return await self._runner.in_step(self._encode_or_say, kind, result)
 
     def _encode_or_say(self, kind: str, result: Any) -> bytes:
         try:

@@ -36,6 +36,7 @@ class Metrics:
         yield GaugeMetricFamily("perdure_snapshot_seq", "Of the newest snapshot.", now.snapshot_seq)
         yield GaugeMetricFamily("perdure_disk_bytes", "What the directory holds.", now.disk_bytes)
         yield GaugeMetricFamily("perdure_calls_running", "Calls that have no answer yet.", counts.calls_now)
+        yield GaugeMetricFamily("perdure_feeds", "Replicas that are being sent entries.", counts.feeds_now)
         yield GaugeMetricFamily("perdure_start_time_seconds", "When this server began, Unix time.", counts.started)
         calls = CounterMetricFamily("perdure_calls", "Answered calls.", labels=("method", "status"))
         for (method, status), count in list(counts.calls.items()):

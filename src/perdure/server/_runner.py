@@ -1,13 +1,14 @@
 """Running queries and commands for an event loop that must not wait.
 
-A command goes to the machine's committer, which shares one sync among all that wait. A query is memory work, mostly of
-microseconds, and going to another thread costs more than that: so it runs on the loop where its last calls were quick
-and the lock is free, and in a thread where not.
+Most methods are memory work of microseconds, and going to another thread costs more than that. So a query runs on the
+loop where its last calls were quick and the lock is free; and a command whose last calls were quick goes to the
+machine's committer, which shares one sync among all that wait and runs them on the loop. All others run in threads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from perdure.aio import Committer
 from perdure.machine import Refusing
-from perdure.system import System, encode_command
+from perdure.system import System, encode_command, marks
 from perdure.wire import Method
 
 Result = TypeVar("Result")
@@ -29,6 +30,7 @@ _THREADS_MAX = 32
 class Prepared(NamedTuple):
     """A command before it is handed over. ``call``: what the machine runs; ``payload``: what it journals."""
 
+    method: Method
     payload: bytes
     call: Any
 
@@ -38,6 +40,7 @@ class Runner:
 
     def __init__(self, system: System) -> None:
         self.system = system
+        self._timed: dict[str, Callable[..., Any]] = {}
         self._durations: dict[str, deque[float]] = {}
         self._committer: Committer | None = None
         self._threads = ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="perdure-server")
@@ -45,6 +48,21 @@ class Runner:
     async def in_thread(self, work: Callable[..., Result], *args: Any) -> Result:
         """Calls what may take long, or waits for a disk."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    async def in_step(self, work: Callable[..., Result], *args: Any) -> Result:
+        """Calls something short while no command runs: here if the lock is free, else in a thread."""
+        lock = self.system.engine.lock
+        if not isinstance(lock, Refusing) and lock.acquire(blocking=False):
+            try:
+                return work(*args)
+            finally:
+                lock.release()
+
+        def locked() -> Result:
+            with lock:
+                return work(*args)
+
+        return await self.in_thread(locked)
 
     # ---- queries
 
@@ -65,7 +83,7 @@ class Runner:
 
     def _is_quick(self, name: str) -> bool:
         durations = self._durations.get(name)
-        return durations is not None and max(durations) < _QUICK_S
+        return durations is not None and len(durations) > 0 and max(durations) < _QUICK_S
 
     def _query(
         self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any], finish: Callable[[Any], bytes]
@@ -85,16 +103,44 @@ class Runner:
     def encode(self, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
         """A command as the journal will have it. Raises ``CodecError`` where an argument cannot be stored."""
         payload, args, kwargs = encode_command(self.system.codec, method.name, args, kwargs)
-        return Prepared(payload, (method.function, args, kwargs))
+        timed = self._timed.get(method.name) or self._timing(method)
+        return Prepared(method, payload, (timed, args, kwargs))
+
+    def _timing(self, method: Method) -> Callable[..., Any]:
+        """The method's function, with a watch on how long it takes."""
+        function = method.function
+        if marks(function).abort_exception:
+            # Whether it changed anything before it raised is found out about the very function that was called. It is
+            # never known to be quick, so it runs in a thread.
+            timed = function
+        else:
+            durations = self._durations.setdefault(method.name, deque(maxlen=_REMEMBERED))
+
+            @functools.wraps(function)
+            def timed(*args: Any, **kwargs: Any) -> Any:
+                started = time.perf_counter()
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    durations.append(time.perf_counter() - started)
+
+        self._timed[method.name] = timed
+        return timed
 
     def command(self, prepared: Prepared, client: bytes, counter: int) -> asyncio.Future[Any]:
         """The future result of a command; whatever becomes of the caller, it runs.
 
         Raises ``RecordTooLargeError``, ``ClosedError``: nothing happened.
         """
+        machine = self.system.machine
+        assert machine is not None
+        if not self._is_quick(prepared.method.name):
+
+            def handle() -> Any:
+                return machine.handle(prepared.payload, prepared.call, client=client, counter=counter)
+
+            return asyncio.get_running_loop().run_in_executor(self._threads, handle)
         if self._committer is None:
-            machine = self.system.machine
-            assert machine is not None
             self._committer = Committer(machine)
         return self._committer.submit(prepared.payload, prepared.call, client=client, counter=counter)
 
