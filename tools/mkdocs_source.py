@@ -1,7 +1,7 @@
-"""A hook of mkdocs: a link to a source file leads to a page that shows the file.
+"""A hook of mkdocs: a link to a source file leads to a page that shows it.
 
-Pages link as the repository has it, ``../../src/perdure/fs.py``, so that the link works there, too. Only files that some
-page links to become pages.
+Pages link as the repository has it, ``../../src/perdure/fs.py``, so that the link works there, too. Only files that
+some page links to become pages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def on_files(files: Files, config: Any) -> Files:
     for name in sorted(names):
         code = (ROOT / "src" / "perdure" / f"{name}.py").read_text("utf-8")
         # More backquotes than any docstring has.
-        text = f"---\nsearch: {{exclude: true}}\n---\n# perdure/{name}.py\n\n``````python linenums=\"1\"\n{code}``````\n"
+        text = f'---\nsearch: {{exclude: true}}\n---\n# perdure/{name}.py\n\n``````python linenums="1"\n{code}``````\n'
         files.append(File.generated(config, f"{FOLDER}/{name}.md", content=text))
     return files
 
