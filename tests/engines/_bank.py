@@ -111,7 +111,3 @@ def main(url: str, name: str, threads: int) -> None:
     }  # fmt: skip
     print(json.dumps(report), flush=True)
     control.close()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

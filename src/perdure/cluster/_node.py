@@ -20,33 +20,28 @@ import contextlib
 import copy
 import logging
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from perdure.clock import Clock, WallClock, running, utc_offset_min
+from perdure.clock import Clock, WallClock, running
 from perdure.cluster._entries import (
     BARRIER,
     HEAD_BYTES,
-    Head,
-    Request,
     Term,
     encode_body,
-    encode_entry,
-    encode_group,
 )
+from perdure.cluster._following import RETRY_S, Following
 from perdure.cluster._keeper import Keeper
-from perdure.cluster._replica import Commands, Replica, outcomes_until
+from perdure.cluster._outbox import REQUEST_BYTES, Outbox
+from perdure.cluster._replica import Commands, outcomes_until
 from perdure.cluster._snapshots import BlobSnapshots
-from perdure.cluster._waiting import Batch, Waiting, wake
+from perdure.cluster._waiting import Batch, Waiting
 from perdure.engines import ConflictError, Log, LogEntry
 from perdure.errors import (
     ClosedError,
-    DivergedError,
-    MissingError,
     OutcomeUnknownError,
     PerdureError,
     ReadOnlyError,
@@ -54,26 +49,19 @@ from perdure.errors import (
     StorageError,
     UnreachableError,
     UsageError,
-    WriteError,
 )
 from perdure.fs import close_in_forked_children
 from perdure.machine import Outcome, Refusing, State
-from perdure.records import COMMAND, GROUP, NO_CLIENT, TERM
+from perdure.records import COMMAND, NO_CLIENT, TERM
 from perdure.snapshots import Snapshot
 
 _log = logging.getLogger("perdure")
 Result = TypeVar("Result")
 
 TIMEOUT_S = 30.0
-_BATCH_COUNT_MAX = 10_000
-_REQUEST_BYTES = 48  # What a command costs in an entry beside its payload.
-_BATCH_BYTES_MAX = 512 * 1024
-_IDLE_S = 0.5
-_RETRY_S = 0.1
-_STALE_S = 15.0  # How long an engine's old answers are borne before the log counts as having gone back.
 
 
-class Node(Replica):
+class Node(Following):
     """See above. Any thread may call ``handle``, ``read``, ``barrier``, ``wait_for``, ``close``."""
 
     def __init__(
@@ -91,23 +79,12 @@ class Node(Replica):
         """The replica's state is up to date when ``start`` is called."""
         super().__init__(log, state, snapshots)
         self.keeper = Keeper(self, snapshot=snapshot if writes else "manual", keep_history=keep_history)
-        self.path = log.url
-        self.lock: Any = self.state_lock
         self.timeout_s = timeout_s
         self.session = os.urandom(16)
-        self.failure: PerdureError | None = None
         self.leads = False
-        self.reachable = True
         self.journal = Commands(self)
         self.writes = writes
-        self._clock: Clock = clock or WallClock()
-        self._counter = 0
-        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
-        self._handing = threading.Lock()
-        self._held: Waiting | None = None
-        self._batches: dict[bytes, Batch] = {}
-        self._moved = threading.Condition()
-        self._stop = threading.Event()
+        self._outbox = Outbox(self.session, self.code, clock or WallClock(), log.capabilities.entry_bytes_max)
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._pid = os.getpid()
@@ -115,16 +92,12 @@ class Node(Replica):
     def start(self) -> None:
         """Begins to follow and to write."""
         close_in_forked_children(self)
-        targets = [("perdure-follower", self._follow)] + ([("perdure-writer", self._write)] if self.writes else [])
+        targets = [("perdure-follower", self.follow)] + ([("perdure-writer", self._write)] if self.writes else [])
         for name, target in targets:
             thread = threading.Thread(target=target, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
         self.keeper.start()
-
-    def apply_other(self, entry: LogEntry, head: Head, batch: Batch | None) -> None:
-        """See ``Replica.apply_other``."""
-        self.keeper.meet(entry, head, batch)
 
     def snapshot(self) -> Snapshot:
         """See ``Keeper.snapshot``."""
@@ -191,7 +164,7 @@ class Node(Replica):
             )
         if call is None:
             call = self.state.decode(payload)
-        largest = self.log.capabilities.entry_bytes_max - HEAD_BYTES - _REQUEST_BYTES
+        largest = self.log.capabilities.entry_bytes_max - HEAD_BYTES - REQUEST_BYTES
         if len(payload) > largest:
             raise RecordTooLargeError(
                 f"a command of {len(payload)} bytes; at most {largest} go into an entry of this engine", path=self.path
@@ -206,28 +179,25 @@ class Node(Replica):
         waiting.wake = threading.Lock()
         waiting.wake.acquire()
         waiting.deadline_s = time.monotonic() + timeout_s
-        self._queue.put(waiting)
+        self._outbox.put(waiting)
         try:
             # Stopping answers those who are in the queue by then; who comes later looks by himself.
             while not waiting.wake.acquire(timeout=min(1.0, max(0.0, waiting.deadline_s - time.monotonic()))):
-                if self._stop.is_set() or time.monotonic() >= waiting.deadline_s:
+                if self.stopped.is_set() or time.monotonic() >= waiting.deadline_s:
                     self._give_up(waiting, timeout_s)
         except BaseException:
-            with self._handing:
-                waiting.done = waiting.done or not waiting.taken  # Withdrawn, if the writer has not begun.
+            self._outbox.withdraw(waiting)
             raise
         if waiting.error is not None:
             raise waiting.error
         return waiting.result
 
     def _give_up(self, waiting: Waiting, timeout_s: float) -> None:
-        with self._handing:
-            if waiting.done:
-                return
-            withdrawn = not waiting.taken
-            waiting.done = withdrawn
-        if self._stop.is_set() and withdrawn:
-            raise self.failure or ClosedError("it was closed", path=self.path)
+        withdrawn = self._outbox.withdraw(waiting)
+        if waiting.done and not withdrawn:
+            return
+        if withdrawn and self.stopped.is_set():
+            raise copy.copy(self.failure) if self.failure else ClosedError("it was closed", path=self.path)
         said = f"within {timeout_s:g} s"
         if withdrawn:
             raise UnreachableError(
@@ -255,13 +225,13 @@ class Node(Replica):
     def wait_for(self, seq: int, timeout_s: float | None = None) -> int:
         """Returns when this node has applied ``seq``, with what it has applied. Raises ``UnreachableError`` if late."""
         until = time.monotonic() + (self.timeout_s if timeout_s is None else timeout_s)
-        with self._moved:
+        with self.moved:
             while self.seq < seq:
                 if self.failure is not None:
                     raise copy.copy(self.failure)
                 if self._closed:
                     raise ClosedError("it was closed", path=self.path)
-                if not self._moved.wait(min(1.0, max(0.0, until - time.monotonic()))) and time.monotonic() >= until:
+                if not self.moved.wait(min(1.0, max(0.0, until - time.monotonic()))) and time.monotonic() >= until:
                     raise UnreachableError(f"this node has only come to seq {self.seq}", path=self.path, seq=seq)
         return self.seq
 
@@ -286,78 +256,25 @@ class Node(Replica):
     # ---- writing
 
     def _write(self) -> None:
-        while not self._stop.is_set():
-            batch = self._next_batch()
-            if batch is None:
-                break
+        while (batch := self._outbox.next_batch(self.stopped.is_set)) is not None:
             try:
                 self._commit(batch)
             except PerdureError as error:
                 with self.order:
-                    self._batches.pop(batch.id, None)
+                    self.batches.pop(batch.id, None)
                     batch.fail(error)
             except BaseException as error:  # A mistake of ours must not leave callers waiting for ever.
                 _log.exception("the writer failed")
                 self.fail(StorageError(f"the writer failed: {type(error).__name__}: {error}", path=self.path))
-        self._refuse_queued()
-
-    def _next_batch(self) -> Batch | None:
-        """What waits, as one entry; ``None`` when it is time to stop."""
-        group: list[Waiting] = []
-        barriers: list[Waiting] = []
-        size = 0
-        largest = min(_BATCH_BYTES_MAX, self.log.capabilities.entry_bytes_max - HEAD_BYTES)
-        while True:
-            waiting, self._held = self._held, None
-            if waiting is None:
-                try:
-                    waiting = self._queue.get(block=not (group or barriers))
-                except queue.Empty:
-                    break
-                if waiting is None:
-                    if not (group or barriers):
-                        return None
-                    self._queue.put(None)
-                    break
-            if waiting.kind == COMMAND:
-                cost = len(waiting.payload) + _REQUEST_BYTES
-                if group and size + cost > largest:
-                    self._held = waiting
-                    break
-                size += cost
-            elif waiting.kind != BARRIER and (group or barriers):
-                self._held = waiting  # It travels alone.
-                break
-            with self._handing:
-                if waiting.done:
-                    continue  # Withdrawn.
-                waiting.taken = True
-            (barriers if waiting.kind == BARRIER else group).append(waiting)
-            if waiting.kind not in (COMMAND, BARRIER) or len(group) >= _BATCH_COUNT_MAX:
-                break
-        return self._batch_of(group, barriers)
-
-    def _batch_of(self, group: list[Waiting], barriers: list[Waiting]) -> Batch:
-        if group and group[0].kind != COMMAND:
-            kind, body = group[0].kind, group[0].payload
-        elif group:
-            kind = GROUP
-            body = encode_group([Request(each.payload, each.client, each.counter) for each in group])
-        else:
-            kind, body = BARRIER, b""
-        at_ns = self._clock.time_ns()
-        self._counter += 1
-        id = self.session + self._counter.to_bytes(8, "big")
-        data = encode_entry(Head(kind, utc_offset_min(at_ns), at_ns, self.code), body)
-        return Batch(id, data, group + barriers)
+        self._outbox.refuse(self.failure or ClosedError("it was closed", path=self.path))
 
     def _commit(self, batch: Batch) -> None:
         """Appends a batch, again and again until it is known what became of it. Raises where it is not in the log."""
         with self.order:
             expected = self._next_expected(batch) if self.leads or _is_term(batch) else None
-            self._batches[batch.id] = batch
+            self.batches[batch.id] = batch
         unknown = False
-        while not self._stop.is_set():
+        while not self.stopped.is_set():
             try:
                 position = self.log.append(batch.data, batch.id, expected=expected)
             except ConflictError:
@@ -392,14 +309,14 @@ class Node(Replica):
         with self.order:
             batch.acknowledged = True
             if position == self.position + 1 and self.failure is None:
-                self._apply_one(LogEntry(position, batch.id, batch.data))
-            self._settle(batch)
+                self.apply_one(LogEntry(position, batch.id, batch.data))
+            self.settle(batch)
 
     def _found_meanwhile(self, batch: Batch) -> bool:
         """After an unknown outcome: whether the follower has met the entry, and the engine confirms it."""
-        with self._moved:
+        with self.moved:
             if not batch.applied:
-                self._moved.wait(_RETRY_S)
+                self.moved.wait(RETRY_S)
         if not batch.applied:
             return False
         try:
@@ -408,7 +325,7 @@ class Node(Replica):
             return False
         with self.order:
             batch.acknowledged = True
-            self._settle(batch)
+            self.settle(batch)
         return True
 
     def _found_after_conflict(self, batch: Batch, expected: int) -> bool:
@@ -416,10 +333,10 @@ class Node(Replica):
 
         That it is not readable yet says nothing but that the engine's answer was an old one.
         """
-        while not self._stop.is_set():
-            with self._moved:
+        while not self.stopped.is_set():
+            with self.moved:
                 if self.position <= expected and not batch.applied:
-                    self._moved.wait(_RETRY_S)
+                    self.moved.wait(RETRY_S)
                     if self.position <= expected:
                         continue
             return batch.applied and self._found_until_confirmed(batch)
@@ -427,137 +344,17 @@ class Node(Replica):
 
     def _found_until_confirmed(self, batch: Batch) -> bool:
         while not self._found_meanwhile(batch):
-            if self._stop.is_set():
+            if self.stopped.is_set():
                 return False
         return True
 
     def _next_expected(self, batch: Batch) -> int:
         """Where the log must end. Raises ``LockedError`` where somebody else's entry has ended this node's term."""
         with self.order:
-            if not _is_term(batch) and self.term != self.session:
+            if self.leads and self.term != self.session:
                 self.leads = False
                 raise self.not_leading()
             return self.position
-
-    def _settle(self, batch: Batch) -> None:
-        """Answers a batch that is both acknowledged and applied. The caller holds ``order``."""
-        if batch.acknowledged and batch.applied:
-            self._batches.pop(batch.id, None)
-            batch.answer()
-
-    def _refuse_queued(self) -> None:
-        """Tells everybody who came too late."""
-        error = self.failure or ClosedError("it was closed", path=self.path)
-        while True:
-            try:
-                waiting = self._held or self._queue.get_nowait()
-            except queue.Empty:
-                return
-            self._held = None
-            if waiting is not None and not waiting.done:
-                waiting.error, waiting.done = copy.copy(error), True
-                wake(waiting)
-
-    # ---- following
-
-    def _follow(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._check_log()
-                self.reachable = True
-                self._follow_once()
-            except (UnreachableError, OutcomeUnknownError, WriteError) as error:
-                if self.reachable and not self._stop.is_set():
-                    _log.info("%s: %s", self.path, error.message)
-                self.reachable = False
-                self._stop.wait(_RETRY_S)
-            except MissingError as error:
-                self._catch_up(error)
-            except ClosedError:
-                break
-            except PerdureError as error:
-                if not self._stop.is_set():
-                    self.fail(error)
-            except Exception as error:
-                # A mistake of ours, or a driver's: the state may not be what the log says.
-                if not self._stop.is_set():
-                    _log.exception("the follower failed")
-                    self.fail(StorageError(f"following failed: {type(error).__name__}: {error}", path=self.path))
-
-    def _follow_once(self) -> None:
-        following = self.log.follow(self.position, idle_s=_IDLE_S)
-        try:
-            for entries in following:
-                self.apply_all(entries)
-                if self._stop.is_set():
-                    return
-        finally:
-            following.close()  # type: ignore[attr-defined]
-
-    def apply_all(self, entries: list[LogEntry]) -> None:
-        """Applies entries, but those that are applied already. Raises like ``apply``."""
-        for entry in entries:
-            with self.order:
-                if entry.position == self.position + 1 and self.failure is None:
-                    self._apply_one(entry)
-
-    def _apply_one(self, entry: LogEntry) -> None:
-        """The caller holds ``order``."""
-        batch = self._batches.get(entry.id)
-        try:
-            self.apply(entry, batch)
-        except PerdureError as error:
-            error.path = error.path or self.path
-            if not self._stop.is_set():
-                self.fail(error)
-            raise
-        self.keeper.count(len(entry.data))
-        if batch is not None:
-            self._settle(batch)
-        with self._moved:
-            self._moved.notify_all()
-
-    def _check_log(self) -> None:
-        """Whether what this node has applied is still what the log begins with. Raises ``DivergedError`` if not."""
-        until = time.monotonic() + _STALE_S
-        while not self._stop.is_set():
-            self.log.check()
-            with self.order:
-                position, last_id = self.position, self.last_id
-            bounds = self.log.bounds()
-            if bounds.first > position and bounds.last >= position:
-                return  # Trimmed up to here; what was trimmed had been in a snapshot.
-            if bounds.last >= position:
-                found = self.log.read(position - 1, 1)
-                if found and found[0].id == last_id:
-                    return
-                if found:
-                    raise DivergedError("the log has another entry there", path=self.path, seq=position, hint=_REBUILD)
-            if time.monotonic() > until:
-                raise DivergedError(
-                    f"the log ends at {bounds.last}, and {position} was applied here", path=self.path, hint=_REBUILD
-                )
-            # An engine that has just chosen another leader may give old answers for a moment.
-            self._stop.wait(_RETRY_S)
-
-    def _catch_up(self, trimmed: MissingError) -> None:
-        """The log was trimmed past this node: a newer snapshot has what is missing."""
-        try:
-            newest = next((name for name in self.snapshots.names()), None)
-            snapshot = self.snapshots.fetched(newest) if newest is not None else None
-            if snapshot is None or snapshot.seq < self.seq:
-                self.fail(trimmed)
-                return
-            with self.order, self.state_lock:
-                self.take_over(snapshot)
-        except UnreachableError:
-            self._stop.wait(_RETRY_S)
-        except PerdureError as error:
-            self.fail(error)
-        else:
-            _log.warning("%s: this node had fallen behind and went on from a snapshot of seq %d", self.path, self.seq)
-            with self._moved:
-                self._moved.notify_all()
 
     # ---- leading
 
@@ -580,27 +377,6 @@ class Node(Replica):
 
     # ---- the end
 
-    def fail(self, error: PerdureError) -> None:
-        """Stops for good: what is in memory is not, or no longer, what the log says."""
-        error.path = error.path or self.path
-        self.failure = error
-        self.lock = Refusing(error)
-        _log.error("%s", error)
-        self._stop.set()
-        self._queue.put(None)
-        with self.order:
-            for batch in list(self._batches.values()):
-                unknown = OutcomeUnknownError(f"this node stopped: {error.message}", path=self.path)
-                batch.fail(unknown)
-            self._batches.clear()
-        with self._moved:
-            self._moved.notify_all()
-
-    def check_going_on(self) -> None:
-        """See ``Replica.check_going_on``."""
-        if self._stop.is_set():
-            raise ClosedError("it was closed", path=self.path)
-
     def close(self, *, snapshot: bool | None = None) -> None:
         """Lets go. Idempotent. Commands on their way are told that nobody waits for them any more."""
         if self._closed or os.getpid() != self._pid:
@@ -609,32 +385,33 @@ class Node(Replica):
             raise UsageError("closing was asked for from within a command or a query", path=self.path)
         self.resign()
         self._closed = True
-        self._stop.set()
-        self._queue.put(None)
-        with self._moved:
-            self._moved.notify_all()
+        self.stopped.set()
+        self.wake_writer()
+        with self.moved:
+            self.moved.notify_all()
         self.keeper.stop()
         self.log.close()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(10)
-        self._refuse_queued()
+        self._outbox.refuse(self.failure or ClosedError("it was closed", path=self.path))
         if self.failure is None:
             self.lock = Refusing(ClosedError("it was closed", path=self.path))
         if self.snapshots.blobs is not self.log.blobs:
             self.snapshots.blobs.close()
         self.snapshots.close()
 
+    def wake_writer(self) -> None:
+        """See ``Following.wake_writer``."""
+        self._outbox.wake()
+
     def after_fork_in_child(self) -> None:
         """A forked child has none of the threads; what it calls here is refused."""
         self._closed = True
-        self._stop.set()
+        self.stopped.set()
         self.lock = Refusing(
             UsageError("this process was forked from the one that opened it", path=self.path, hint="open it again here")
         )
-
-
-_REBUILD = "close it and open it again: it is then rebuilt from what the log has"
 
 
 def _is_term(batch: Batch) -> bool:

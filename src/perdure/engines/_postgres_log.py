@@ -164,8 +164,8 @@ class PostgresLog:
         with connection.using() as server:
             rows = server.execute(
                 "select position, id, data from perdure_log where system = %s and position > %s "
-                "order by position limit %s",
-                (self._system, after, count_max),
+                "and exists (select from perdure_head where system = %s and log_id = %s) order by position limit %s",
+                (self._system, after, self._system, self.log_id, count_max),
                 binary=True,
             ).fetchall()
         found = [LogEntry(int(position), bytes(id), bytes(data)) for position, id, data in rows]
@@ -197,11 +197,11 @@ class PostgresLog:
         with self._reading.using() as server:
             row = server.execute(
                 "select head.position, (select min(position) from perdure_log where system = head.system) "
-                "from perdure_head head where system = %s",
-                (self._system,),
+                "from perdure_head head where system = %s and log_id = %s",
+                (self._system, self.log_id),
             ).fetchone()
         if row is None:
-            raise DivergedError("the log is gone", path=self.url, hint=_GONE_HINT)
+            raise DivergedError("the log is gone, or another one has its name", path=self.url, hint=_GONE_HINT)
         last, first = int(row[0]), row[1]
         return Bounds(last + 1 if first is None else int(first), last)
 
