@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perdure import errors
+from perdure.codecs._pandas import PANDAS
 from perdure.errors import CodecError, UsageError
 
 Name = tuple[str, str]
@@ -74,6 +75,7 @@ def _pairs(table: Mapping[str, str]) -> frozenset[Name]:
 
 _STANDARD = _pairs(_VALUE_TYPES) | _pairs(_CONSTRUCTORS)
 _NUMPY = _pairs(_NUMPY_CONSTRUCTORS)
+_PANDAS = _pairs(PANDAS)
 
 
 def member(owner: Any, name: Any, /) -> Any:
@@ -107,7 +109,7 @@ class Allowed:
         self._package = package
         self._classes: dict[Name, type] = {}
         self._named: set[str] = set()
-        self._numpy = False
+        self._numpy = self._pandas = False
         for item in allow:
             if isinstance(item, type):
                 _refuse_nested(item)
@@ -117,6 +119,9 @@ class Allowed:
             elif item.split(".")[0] == "numpy":
                 # The package as a whole will not do: numpy.memmap is a class that writes files.
                 self._numpy = True
+            elif item == "pandas":
+                # As a whole it will not do either: pandas.HDFStore is a class that opens files. Frames hold arrays.
+                self._pandas = self._numpy = True
             elif item == "builtins":
                 raise UsageError("allow= names builtins, of which the harmless classes are allowed anyway")
             else:
@@ -138,7 +143,11 @@ class Allowed:
             module, name = renamed
         if (module, name) in self._classes:
             return self._classes[module, name]
-        if (module, name) in _STANDARD or (self._numpy and (module, name) in _NUMPY):
+        if (
+            (module, name) in _STANDARD
+            or (self._numpy and (module, name) in _NUMPY)
+            or (self._pandas and (module, name) in _PANDAS)
+        ):
             found = _standard(module, name)
             self._known[asked] = found
             return found

@@ -33,7 +33,8 @@ class Pickle:
     (``"wiki"``, or ``"__main__"``), and what ``allow`` names: a package or module ``"wiki.models"``, a class
     ``"wiki.models.Page"``, or class objects. Only classes at the top of modules that are imported already or are
     themselves named in ``allow``; no functions. ``renames`` maps a class that has moved, ``"old.module.Class"``, to
-    where it is now. ``"numpy"`` in ``allow`` means arrays, scalars and dtypes.
+    where it is now. ``"numpy"`` in ``allow`` means arrays, scalars and dtypes, ``"pandas"`` frames, series, indexes and
+    what they are made of.
 
     What remains, and is the caller's to judge: the constructors of allowed classes do run, their ``__setstate__``,
     ``append``, ``extend``, ``add`` and ``__setitem__``, with arguments from the bytes, and any attribute of an instance

@@ -58,7 +58,7 @@ def memo(
         exceptions: True, or a class or classes: such exceptions are results, stored and raised again.
         codec: ``"pickle"`` (restricted to values, arrays and the classes of the function's own top-level package),
             ``"json"``, ``"msgpack"``, or a ``Codec``.
-        allow: further packages or classes that results may contain.
+        allow: further packages or classes that results may contain; ``"pandas"`` for frames, series and indexes.
         map_bytes_min: a result that is an array of at least so many bytes is mapped from its file, read-only, instead
             of being read. ``None``: never.
         durable: sync each result to the disk. Without it a power cut may lose the latest results (and nothing else).

@@ -81,6 +81,14 @@ def test_frames_and_series_count_by_content(tmp_path: Path) -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_frames_are_results_where_asked(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"n": [1, 2], "s": ["a", None]}, index=pd.date_range("2020-01-01", periods=2))
+    make(tmp_path, frame, allow=["pandas"])(1)
+    loaded = make(tmp_path, None, allow=["pandas"]).peek(1)
+    pd.testing.assert_frame_equal(loaded, frame)
+
+
 def test_neither_library_is_imported_by_perdure() -> None:
     code = "import sys, perdure.memo; print([name for name in ('numpy', 'pandas') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
