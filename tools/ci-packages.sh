@@ -7,6 +7,9 @@ PATH=$PATH:/usr/sbin:/sbin
 missing=()
 command -v strace >/dev/null || missing+=(strace)
 command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+# Both under the names that Debian gives them.
+command -v chromium >/dev/null || missing+=(chromium)
+command -v chromedriver >/dev/null || missing+=(chromium-driver)
 
 if [ ${#missing[@]} -eq 0 ]; then
     echo "system tools: all there"

@@ -27,7 +27,7 @@ from perdure.errors import (
     UnreachableError,
     UsageError,
 )
-from tests.server._process import BOTH, READER, WRITER, Served
+from tests.server._process import BOTH, READER, WRITER, Served, read_answer
 from tests.server.models import NewerWiki, Note, OutOfPagesError, Page, Wiki
 
 NOTE = Note("milk", datetime.datetime(2024, 5, 6, tzinfo=datetime.UTC))
@@ -266,11 +266,11 @@ def test_a_command_whose_answer_was_lost_is_sent_again_and_runs_once(served: Ser
         while True:
             client, _ = listener.accept()
             with client, socket.create_connection(("127.0.0.1", served.port)) as server:
-                request = client.recv(65536)
+                request = read_answer(client)
                 if not request:
                     return
                 server.sendall(request)
-                answer = server.recv(65536)
+                answer = read_answer(server)
                 if len(lost) < 2:
                     lost.append(answer)
                     continue

@@ -1,0 +1,44 @@
+"""Requests made from the server's own description: schemathesis looks for what it says and does not do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server._process import BOTH, ROOT, Served
+
+APP = "tests.server.fuzzed:Shop"
+_CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+    "response_schema_conformance,negative_data_rejection,missing_required_header,unsupported_method,ignored_auth"
+)
+
+
+def run(server: Served, count: int, *, token: str | None) -> str:
+    program = Path(sys.executable).with_name("schemathesis")
+    headers = ["--header", f"Authorization: Bearer {token}"] if token else []
+    done = subprocess.run(
+        [
+            str(program), "run", f"{server.url}/openapi.json", "--checks", _CHECKS, "--max-examples", str(count),
+            "--phases", "examples,coverage,fuzzing", "--workers", "2", "--no-color", "--generation-database", "none",
+            *headers,
+        ],
+        cwd=server.folder, capture_output=True, text=True, timeout=280,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_the_server_does_what_its_document_says(tmp_path: Path) -> None:
+    with Served(tmp_path, "--durability", "everysec", app=APP) as server:
+        out = run(server, 12, token=BOTH)
+        assert "passed" in out.lower() or "No issues found" in out
+        assert server.is_running()
+        assert server.request("GET", "/health").json == {"status": "ok"}
+        assert "Traceback" not in server.log()
