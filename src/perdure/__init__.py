@@ -60,7 +60,6 @@ from perdure.system import (
     abort_exception,
     control,
     init_persistent_system,
-    init_system,
     open,
     readonly,
     unlocked,
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
     from perdure.client import connect, connect_async
     from perdure.mapping import POD, PersistentDict, PersistentOrderedDict, ProgressTracker, Tracker
     from perdure.replica import follow
+    from perdure.seeds import init_system
     from perdure.shared import (
         SharedPersistentDict,
         SharedPersistentOrderedDict,
@@ -238,7 +238,7 @@ __all__ = [
 _DICTS = ("POD", "PersistentDict", "PersistentOrderedDict", "ProgressTracker", "Tracker")
 _HOMES = {**dict.fromkeys(_DICTS, "mapping"), **dict.fromkeys(("connect", "connect_async"), "client")}
 _HOMES |= dict.fromkeys((name for name in __all__ if name.startswith("Shared")), "shared")
-_HOMES |= {"follow": "replica", "open_async": "aio"}
+_HOMES |= {"follow": "replica", "open_async": "aio", "init_system": "seeds"}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from perdure.machine._refusing import Refusing
 from perdure.machine._replay import INTERRUPTING, collector_off, replay
 from perdure.machine._replica import ReplicaMachine
 from perdure.machine._replica_opening import (
+    clear_unused,
     create_replica,
     has_snapshot,
     load_received,
@@ -43,6 +44,7 @@ __all__ = [
     "TooLargeError",
     "Verdict",
     "can_fork",
+    "clear_unused",
     "collector_off",
     "create_replica",
     "fenced",

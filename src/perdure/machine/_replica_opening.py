@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import tempfile
 import time
@@ -12,12 +13,12 @@ from typing import Any
 
 from perdure.errors import MissingError, PerdureError, UsageError, WriteError
 from perdure.fs import DirectoryLock
-from perdure.journal import FileJournal
+from perdure.journal import FileJournal, segment_name, segment_numbers
 from perdure.limits import SNAPSHOT_BLOCK_BYTES
 from perdure.machine._opening import Place, RecoveryReport, begin_in_memory, load_snapshot, make_ready, set_aside
 from perdure.machine._replay import collector_off, with_outcomes
 from perdure.machine._replica import ReplicaMachine
-from perdure.machine._role import Role, read_role, write_role
+from perdure.machine._role import Role, read_role, remove_role, write_role
 from perdure.machine._state import State
 from perdure.records import Entry
 from perdure.snapshots import FileSnapshotStore, MemorySnapshotStore, SnapshotHeader, receive
@@ -41,6 +42,8 @@ def create_replica(place: Place, url: str, chunks: Iterable[bytes]) -> None:
     """
     assert place.directory is not None
     fs, directory = place.fs, place.directory
+    chunks = iter(chunks)
+    first = next(chunks, b"")  # Before anything is made: whether there is a primary at all.
     make_ready(fs, directory)
     lock = DirectoryLock(fs, directory)
     try:
@@ -52,10 +55,33 @@ def create_replica(place: Place, url: str, chunks: Iterable[bytes]) -> None:
             write_role(fs, directory, Role("replica", url=url))
         except OSError as error:
             raise WriteError(f"the directory cannot be made ready: {error.strerror}", path=directory) from error
-        draft, header = receive(store, chunks)
-        store.publish(draft, header)
+        try:
+            draft, header = receive(store, itertools.chain((first,), chunks))
+            store.publish(draft, header)
+        except PerdureError:
+            with contextlib.suppress(OSError):
+                remove_role(fs, directory)
+            raise
     finally:
         lock.release()
+
+
+def clear_unused(place: Place) -> None:
+    """Deletes what opening made of a system that never had a command; nobody has it open.
+
+    What a crash leaves: some of it; the rest is deleted at the next attempt, or opens as a new system.
+    """
+    assert place.directory is not None
+    fs, directory = place.fs, place.directory
+    try:
+        # The segments first: a journal without its snapshot would be damage, a snapshot without a journal is new.
+        for number in segment_numbers(fs, directory):
+            fs.unlink(os.path.join(directory, segment_name(number)))
+        for seq in place.store().seqs():
+            fs.unlink(place.store().path_of(seq))
+        fs.sync_directory(directory)
+    except OSError as error:
+        raise WriteError(f"it cannot be made empty: {error.strerror}", path=directory) from error
 
 
 def load_received(

@@ -4,8 +4,16 @@
 """
 
 from perdure.replica._feed import Feed
-from perdure.replica._follow import follow
+from perdure.replica._follow import follow, follow_in_place
 from perdure.replica._publisher import PublishedSnapshot, Publisher, ReplicaInfo
 from perdure.replica._refused import FeedRefusedError
 
-__all__ = ["Feed", "FeedRefusedError", "PublishedSnapshot", "Publisher", "ReplicaInfo", "follow"]
+__all__ = [
+    "Feed",
+    "FeedRefusedError",
+    "PublishedSnapshot",
+    "Publisher",
+    "ReplicaInfo",
+    "follow",
+    "follow_in_place",
+]

@@ -6,12 +6,22 @@ import os
 import ssl
 from typing import TypeVar, Unpack
 
-from perdure.errors import RemoteError, UnreachableError
-from perdure.machine import create_replica, has_snapshot, open_replica, open_replica_in_memory
+from perdure.errors import RemoteError, UnreachableError, UsageError
+from perdure.journal import FileJournal
+from perdure.machine import (
+    Place,
+    RecoveryReport,
+    ReplicaMachine,
+    clear_unused,
+    create_replica,
+    has_snapshot,
+    open_replica,
+    open_replica_in_memory,
+)
 from perdure.replica._following import Following, TrimmedError
 from perdure.replica._primary import Primary
 from perdure.replica._refused import FeedRefusedError
-from perdure.system import OpenOptions, replica_parts, replica_proxy
+from perdure.system import ObjectState, OpenOptions, rebind, replica_parts, replica_proxy, system_of
 
 T = TypeVar("T")
 
@@ -46,7 +56,40 @@ def follow(
         LockedError, StorageError, CodecError: as ``open`` does.
     """
     state, place = replica_parts(cls, where, options)
-    primary = Primary(url, token, tls)
+    return replica_proxy(*_begin(state, place, Primary(url, token, tls)))  # type: ignore[no-any-return]
+
+
+def follow_in_place(proxy: object, url: str, *, token: str | None = None) -> None:
+    """Makes an opened system that never had a command a replica, in its directory; what it held is deleted.
+
+    What a crash leaves: the system as it was, or a directory that is empty, or a replica's.
+
+    Raises:
+        UsageError: it has commands of its own, or no directory. Nothing happened.
+        and what ``follow`` raises: the system is closed, and empty.
+    """
+    system = system_of(proxy)
+    machine = system.machine
+    if machine is None or not isinstance(machine.journal, FileJournal) or system.replica is not None:
+        raise UsageError("only an opened system in a directory becomes a replica", path=system.path)
+    if machine.seq:
+        raise UsageError(
+            "it has commands of its own, and a replica has its primary's",
+            path=system.path,
+            hint="follow into another directory: perdure.follow(…)",
+        )
+    place = Place(machine.path, machine.durability, fs=machine.journal.fs)
+    primary = Primary(url, token)
+    # Whether there is anything to follow, before anything is given up.
+    primary.ask("GET", "/snapshot").close()
+    system.close()
+    clear_unused(place)
+    rebind(proxy, *_begin(system.state, place, primary))
+
+
+def _begin(
+    state: ObjectState, place: Place, primary: Primary
+) -> tuple[ReplicaMachine, ObjectState, RecoveryReport, Following]:
     try:
         if place.directory is None:
             machine, report = open_replica_in_memory(state, place, primary.snapshot())
@@ -55,12 +98,12 @@ def follow(
                 create_replica(place, primary.url, primary.snapshot())
             machine, report = open_replica(state, place, primary.url)
     except FeedRefusedError as error:
-        raise UnreachableError(f"{url} gives no snapshot: {error.message}") from error
+        raise UnreachableError(f"{primary.url} gives no snapshot: {error.message}") from error
     try:
         following = Following(machine, primary, place)
         _try(following)
         following.start()
-        return replica_proxy(machine, state, report, following)  # type: ignore[no-any-return]
+        return machine, state, report, following
     except BaseException:
         machine.close(snapshot=False)
         raise
@@ -77,6 +120,7 @@ def _try(following: Following) -> None:
             following.take(data)
     except (RemoteError, TrimmedError):
         # There is something to read. The thread tries again, or begins with a newer snapshot.
-        pass
-    finally:
         following.disconnect()
+    except BaseException:
+        following.disconnect()
+        raise

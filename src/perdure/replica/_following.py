@@ -101,7 +101,17 @@ class Following:
         # The thread holds no reference to this; told to stop, it ends by itself.
         self._stop.set()
 
-    # ---- what is known of the primary
+    # ---- where it stands
+
+    @property
+    def connected(self) -> Answer | None:
+        """The feed that is open."""
+        return self._answer
+
+    @property
+    def journaled_seq(self) -> int:
+        """Of the last entry that need not be sent again."""
+        return self._machine.journaled_seq
 
     def lag(self) -> Lag:
         """How far the replica is behind, as far as it has heard."""
@@ -317,11 +327,11 @@ def _follow(reference: weakref.ref[Following], stop: threading.Event) -> None:
         following = reference()
         if following is None:
             return
+        before_seq = following.journaled_seq
         try:
-            answer = following.connect()
+            answer = following.connected or following.connect()
             del following
             _read(reference, answer, stop)
-            delay_s = FOLLOW_RETRY_S_MIN
         except TrimmedError as error:
             _log.warning("the replica begins again from a snapshot: %s", error.message)
             try:
@@ -339,10 +349,15 @@ def _follow(reference: weakref.ref[Following], stop: threading.Event) -> None:
             if not stop.is_set():
                 _fail(reference, fatal)
             return
+        except BaseException as error:  # Nobody sees a thread end; queries must not go on as if it had not.
+            _fail(reference, ReplayError(f"following ended: {error!r}"))
+            raise
         finally:
             following = reference()
             if following is not None:
                 following.disconnect()
+                if following.journaled_seq > before_seq:
+                    delay_s = FOLLOW_RETRY_S_MIN
             following = None
         # Not all at once: a primary that comes back must not be met by all of its replicas in the same moment.
         stop.wait(delay_s * random.uniform(0.5, 1.0))

@@ -158,11 +158,16 @@ class Publisher:
         except MissingError as error:
             raise FeedRefusedError("trimmed", f"the entries behind {after} are not kept any more", seq=after) from error
         feed = Feed(machine, follower, checks=self._checks, heartbeat_s=self._heartbeat_s, closed=self._forget)
+        id = asked.get("replica", "")
         with self._lock:
-            if len(self._feeds) >= FEEDS_MAX:
+            # One that connects again has lost its old connection, whatever the system still thinks of that.
+            replaced = [other for other, connection in self._feeds.items() if id and connection.id == id]
+            if len(self._feeds) - len(replaced) >= FEEDS_MAX:
                 raise FeedRefusedError("too-many", f"{FEEDS_MAX} replicas follow already")
-            self._feeds[feed] = _Connection(asked.get("replica", ""), peer)
+            self._feeds[feed] = _Connection(id, peer)
             self._begin_digesting()
+        for other in replaced:
+            other.close()
         return feed
 
     def report(self, query: Mapping[str, str]) -> None:

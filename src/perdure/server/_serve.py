@@ -32,11 +32,13 @@ def serve(
     certificate: str | None = None,
     key: str | None = None,
     ready: Callable[[str], None] = lambda url: None,
+    stop: threading.Event | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT; what was accepted by then is answered. Does not close the system.
 
     ``port`` 0: any that is free. ``certificate``, ``key``: PEM files; with them it is HTTPS. ``ready``: called with the
-    URL once connections are taken. Runs on the main thread, or on another one where nobody sends signals.
+    URL once connections are taken. ``stop``: setting it is as good as a signal. Runs on the main thread, or on another
+    one where nobody sends signals.
 
     Raises:
         UsageError: it would be open to others without a token, or the address or the certificate cannot be used.
@@ -67,7 +69,7 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         scheme = "https" if certificate is not None else "http"
         url = f"{scheme}://{shown}:{listener.getsockname()[1]}"
-        _Server(config, application, lambda: ready(url)).run([listener])
+        _Server(config, application, lambda: ready(url), stop or threading.Event()).run([listener])
 
 
 def check_exposure(host: str, tokens: Tokens) -> None:
@@ -106,14 +108,20 @@ def _within_descriptors(limits: ServerLimits) -> ServerLimits:
 class _Server(uvicorn.Server):
     """uvicorn's server; it neither ends the process by the signal that stopped it, nor waits for feeds to end."""
 
-    def __init__(self, config: uvicorn.Config, application: Application, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, application: Application, ready: Callable[[], None], stop: threading.Event
+    ) -> None:
         super().__init__(config)
         self._application = application
         self._ready = ready
+        self._stop = stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._stop.is_set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._application.end_feeds()

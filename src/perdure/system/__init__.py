@@ -14,9 +14,9 @@ from perdure.system._kinds import kind_of
 from perdure.system._lag import Lag, Replica
 from perdure.system._open import MEMORY, Memory, OpenOptions, open
 from perdure.system._proxy import is_proxy, make_forwarding_proxy, system_of
-from perdure.system._replica_parts import replica_parts, replica_proxy
+from perdure.system._replica_parts import rebind, replica_parts, replica_proxy
 from perdure.system._runtime import System
-from perdure.system._seeds import init_persistent_system, init_system
+from perdure.system._seeds import init_persistent_system
 from perdure.system._sharing import blank_state
 from perdure.system._state import ObjectState
 from perdure.system._warnings import ChangedCodeWarning, EngineWarning, PerdureWarning
@@ -44,7 +44,6 @@ __all__ = [
     "encode_command",
     "fingerprints",
     "init_persistent_system",
-    "init_system",
     "is_proxy",
     "kind_of",
     "make_forwarding_proxy",
@@ -52,6 +51,7 @@ __all__ = [
     "open",
     "read_only_copy",
     "readonly",
+    "rebind",
     "replaced_methods",
     "replica_parts",
     "replica_proxy",

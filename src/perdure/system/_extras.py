@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 from perdure.cluster import Node
@@ -39,14 +40,19 @@ def start_snapshot_manager(self: Any, seconds: float) -> None:
     _machine_of(self._perdure_system).set_snapshot_interval(seconds)
 
 
-def start_master(self: Any, port: int = 5466, password: str | None = None) -> None:
-    """Not part of this version."""
-    raise UsageError("replication is not part of this version", hint="mode='r' reads beside a writer on one machine")
+def start_master(self: Any, port: int = 5466, password: str | None = None, host: str = "127.0.0.1") -> str:
+    """Serves the system beside everything else this process does, until it is closed; returns the URL."""
+    return str(_seeds().start_master(self, port, password, host))
 
 
 def start_slave(self: Any, host: str, port: int = 5466, password: str | None = None) -> None:
-    """Not part of this version."""
-    raise UsageError("replication is not part of this version", hint="mode='r' reads beside a writer on one machine")
+    """Makes a system without any commands of its own a replica of the master at ``host`` and ``port``."""
+    _seeds().start_slave(self, host, port, password)
+
+
+def _seeds() -> Any:
+    # It stands on the server and on replicas, and they on this: so it is asked for by name, when somebody calls.
+    return importlib.import_module("perdure.seeds")
 
 
 def enter(self: Any) -> Any:

@@ -48,15 +48,16 @@ def make_proxy(system: System) -> Any:
         object.__setattr__(proxy, "__dict__", root.__dict__)
     else:
         proxy = object.__new__(forwarding_class(cls))
-    return _tied(proxy, system)
+    return tied(proxy, system)
 
 
 def make_forwarding_proxy(system: System) -> Any:
     """A proxy that shares nothing with the root: for a system whose root may be in another process."""
-    return _tied(object.__new__(forwarding_class(system.state.cls)), system)
+    return tied(object.__new__(forwarding_class(system.state.cls)), system)
 
 
-def _tied(proxy: Any, system: System) -> Any:
+def tied(proxy: Any, system: System) -> Any:
+    """The proxy, standing for that system from now on."""
     object.__setattr__(proxy, _SYSTEM, system)
     object.__setattr__(proxy, _ROOT, system.state.root)
     object.__setattr__(proxy, _ENGINE, system.engine)

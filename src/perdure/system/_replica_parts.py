@@ -14,7 +14,7 @@ from perdure.system import _builtins
 from perdure.system._determinism import check_class
 from perdure.system._lag import Replica
 from perdure.system._open import OpenOptions, package_of, secrets_of
-from perdure.system._proxy import make_proxy
+from perdure.system._proxy import make_proxy, tied
 from perdure.system._runtime import System
 from perdure.system._state import ObjectState
 
@@ -55,3 +55,8 @@ def replica_parts(cls: type, where: str | os.PathLike[str] | None, options: Open
 def replica_proxy(machine: Machine, state: ObjectState, report: RecoveryReport, replica: Replica) -> Any:
     """The proxy of a replica."""
     return make_proxy(System(machine, state, path=machine.path, report=report, replica=replica))
+
+
+def rebind(proxy: Any, machine: Machine, state: ObjectState, report: RecoveryReport, replica: Replica) -> None:
+    """Makes the proxy of a closed system with the same state object that of a replica."""
+    tied(proxy, System(machine, state, path=machine.path, report=report, replica=replica))

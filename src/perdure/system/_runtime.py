@@ -54,6 +54,8 @@ class System:
     ) -> None:
         self.engine = engine
         self.replica = replica
+        self.before_closing: list[Callable[[], None]] = []
+        """What serves or follows for it, to be ended first."""
         self.machine: Machine | None = engine if isinstance(engine, Machine) else None
         self.writer: Machine | Node | None = self.machine
         """What takes commands; ``None``: this was opened for reading."""
@@ -117,6 +119,8 @@ class System:
             yield value
 
     def close(self) -> None:
+        while self.before_closing:
+            self.before_closing.pop()()
         if self.replica is not None:
             self.replica.stop()
         self.engine.close()

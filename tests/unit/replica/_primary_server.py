@@ -1,6 +1,6 @@
 """A primary behind the standard library's HTTP server: the smallest thing that mounts a ``Publisher``.
 
-As a program it serves a system of ``models.Wiki`` until it is killed: ``_primary_server.py DIRECTORY PORT [commands]``.
+As a program it serves a ``models.Counted`` and adds to it until it is killed: ``_primary_server.py DIRECTORY PORT``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, query = self._asked()
+        if self.server.token and self.headers.get("authorization") != f"Bearer {self.server.token}":
+            self._head(401, {"content-length": "0"})
+            return
         try:
             if path == "/snapshot":
                 with self.server.publisher.snapshot() as snapshot:
@@ -76,8 +79,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = False
     allow_reuse_address = True
 
-    def __init__(self, publisher: Publisher, port: int = 0) -> None:
+    def __init__(self, publisher: Publisher, port: int = 0, token: str = "") -> None:
         self.publisher = publisher
+        self.token = token
         super().__init__(("127.0.0.1", port), Handler)
 
     @property
@@ -89,10 +93,10 @@ class Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving(machine: Any, port: int = 0, **options: Any) -> Iterator[Server]:
+def serving(machine: Any, port: int = 0, token: str = "", **options: Any) -> Iterator[Server]:
     """Serves a machine's feed on the loopback interface while the block runs."""
     publisher = Publisher(machine, **options)
-    server = Server(publisher, port)
+    server = Server(publisher, port, token)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -102,3 +106,25 @@ def serving(machine: Any, port: int = 0, **options: Any) -> Iterator[Server]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def main(directory: str, port: str) -> None:
+    """Serves a ``Counted`` and adds to it without end; prints each number once it is acknowledged."""
+    import perdure
+    from perdure.system import system_of
+    from tests.unit.replica.models import Counted
+
+    counted = perdure.open(Counted, directory)
+    with serving(system_of(counted).machine, int(port), digest_interval_s=0.2):
+        number = len(counted.numbers)
+        print("ready", flush=True)
+        while True:
+            counted.add(number)
+            print(number, flush=True)
+            number += 1
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(*sys.argv[1:])

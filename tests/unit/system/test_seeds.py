@@ -196,13 +196,6 @@ def test_a_factory_is_taken_too(tmp_path: Path) -> None:
     again.close()
 
 
-def test_replication_is_said_not_to_be_there(tmp_path: Path) -> None:
-    for options in ({"master": True}, {"replication": True}):
-        with pytest.raises(perdure.UsageError, match="replication"):
-            init_system(Wiki, tmp_path / "w", **options)  # type: ignore[arg-type]
-    assert not (tmp_path / "w").exists()
-
-
 def test_snapshot_time_takes_snapshots_by_itself(tmp_path: Path) -> None:
     wiki: Any = init_system(Wiki, tmp_path / "w", snapshot_time=0.1)
     wiki.create_page("Home", "Welcome")
@@ -223,7 +216,6 @@ def test_what_coopys_proxies_have_is_there(tmp_path: Path) -> None:
     wiki.start_snapshot_manager(100)
     with pytest.raises(perdure.UsageError):
         wiki.start_snapshot_manager(0)
-    for starting in (lambda: wiki.start_master(5466, "x"), lambda: wiki.start_slave("h", 5466, "x")):
-        with pytest.raises(perdure.UsageError):
-            starting()
+    with pytest.raises(perdure.UsageError, match="commands of its own"):
+        wiki.start_slave("127.0.0.1", 5466, "x")
     wiki.close()
