@@ -48,6 +48,7 @@ def run_mutated(mutation: Mutation, folder: Path) -> int:
 
 
 @pytest.mark.crash
+@pytest.mark.leaky("the next mutation is tried meanwhile")
 @pytest.mark.parametrize("rule", MUTATIONS)
 def test_breaking_a_rule_fails_its_test(rule: str, verdicts: dict[str, Future[int]]) -> None:
     # Not 2 or more: then the tests could not even be collected, which shows nothing.
