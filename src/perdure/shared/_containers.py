@@ -15,6 +15,7 @@ from perdure.errors import CodecError
 from perdure.mapping import TrackedDict, TrackedList, adopt, apply_steps, decode_json
 
 _CONTAINERS = (list, dict, tuple)
+_FROM_SERIES = ("extend", "__iadd__", "update", "__ior__")
 
 
 class Forwarder(Protocol):
@@ -119,7 +120,8 @@ def _changing(name: str, base: type) -> Callable[..., Any]:
         if name in ("__setitem__", "setdefault") and len(args) == 2 and _is_own(self, args):
             return args[1]  # The end of `l[i] += …`, which has changed the original itself.
         forwarder, path = way
-        args = tuple(_given(value) for value in args)
+        if name in _FROM_SERIES or (name == "__setitem__" and isinstance(args[0], slice)):
+            args = (*args[:-1], _given(args[-1])) if args else args
         result = forwarder.change_at(path, name, args, kwargs)
         try:
             if _holds_containers(args) or _holds_containers(tuple(kwargs.values())):
@@ -150,8 +152,8 @@ def _is_own(container: Any, args: tuple[Any, ...]) -> bool:
 
 
 def _given(value: Any) -> Any:
-    """An argument in a form that can be sent: what can be gone through once only, and views, become lists."""
-    if isinstance(value, (*_CONTAINERS, str, bytes, int, float, slice)) or value is None:
+    """What a method goes through, in a form that can be sent: iterators and views become lists, mappings dicts."""
+    if isinstance(value, (*_CONTAINERS, str)):
         return value
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
         return {key: value[key] for key in value.keys()}  # noqa: SIM118 (it need not be iterable by itself)

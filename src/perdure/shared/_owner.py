@@ -106,7 +106,12 @@ class Owner:
             session = self._greet(stream)
             while not self.has_stopped():
                 kind, counter, body = self._next(stream, session)
-                stream.send(self._reply(session, kind, counter, body))
+                reply = self._reply(session, kind, counter, body)
+                try:
+                    stream.send(reply)
+                except UsageError as error:
+                    # The answer is too large. A change that it was for has been made.
+                    stream.send(encode(self._told(error)))
         except (GoneError, TimeoutError) as error:
             # It ended, or it is nobody to talk to; the others are not concerned.
             _log.debug("a conversation is over: %s", error)

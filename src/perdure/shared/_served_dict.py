@@ -100,6 +100,10 @@ class ServedDict:
                 )
 
     @property
+    def _target(self) -> PersistentDict:
+        return self._handle if self._tracker is None else self._tracker
+
+    @property
     def _receipts(self) -> Any:
         return self._opened.machine.receipts  # type: ignore[union-attr]
 
@@ -108,7 +112,7 @@ class ServedDict:
     def call(self, kind: int, client: bytes, counter: int, body: bytes) -> Answer:
         """See ``Served.call``."""
         do, args, kwargs = decode_command(self.codec, body)
-        target = self._tracker or self._handle
+        target = self._target
         if do in _CHANGING:
             # As in `_requested`, written out: the usual call.
             opened = self._opened
@@ -222,7 +226,7 @@ class ServedDict:
             return self._value(dict.get(self._state.data, key, default))
 
     def _set_default(self, client: bytes, counter: int, key: Key, default: Any = None) -> Answer:
-        target = self._tracker or self._handle
+        target = self._target
         with self._requested(client, counter) as request:
             if request is not None:
                 target.setdefault(key, default)
@@ -255,7 +259,7 @@ class ServedDict:
         return VALUE, values
 
     def _apply(self, client: bytes, counter: int, operation: Any) -> Answer:
-        return self._answered(client, counter, lambda: apply(self._tracker or self._handle, operation))
+        return self._answered(client, counter, lambda: apply(self._target, operation))
 
     def _convert(self, client: bytes, counter: int, max_tries: int) -> Answer:
         with self._requested(client, counter) as request:
