@@ -40,8 +40,6 @@ def private_copy(directory: Path, target: Path) -> Path:
     return target
 
 
-# Fingerprints of the same source were seen to differ on 3.13; what is read is the same.
-@pytest.mark.filterwarnings("ignore::perdure.ChangedCodeWarning")
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 @pytest.mark.usefixtures("_zone")
 def test_golden_directory_is_read_as_it_was_written(case: Path, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
+
+from perdure.syntax import text_of
 
 CODE_BYTES = 8
 _REACHED_MAX = 500
-_IGNORED = frozenset({"ctx", "kind", "type_comment", "annotation", "returns", "type_params", "simple"})
 
 
 def code_digest(function: Callable[..., Any]) -> bytes:
@@ -29,9 +30,9 @@ def code_digest(function: Callable[..., Any]) -> bytes:
         each = waiting.pop()
         if isinstance(each, FunctionType) and each not in found:
             tree = _tree(each)
-            found[each] = _written(each, tree)
+            found[each] = text_of(each, tree, _own_class(each))
             waiting.extend(_called(each, tree))
-    digest = hashlib.blake2b(b"perdure-memo-code-1", digest_size=CODE_BYTES)
+    digest = hashlib.blake2b(b"perdure-memo-code-2", digest_size=CODE_BYTES)
     for text in sorted(f"{each.__module__}:{each.__qualname__}:{written}" for each, written in found.items()):
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return digest.digest()
@@ -42,9 +43,15 @@ def _tree(function: FunctionType) -> ast.AST | None:
         parsed = ast.parse(textwrap.dedent(inspect.getsource(function))).body
     except (OSError, TypeError, SyntaxError, ValueError):
         return None
-    # A lambda's source is the whole statement around it, which says more than the lambda: then its code counts.
     definition = parsed[0] if parsed else None
-    return definition if isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef) else None
+    if function.__name__ == "<lambda>":
+        # Its source is the whole statement around it, which says more than the lambda.
+        lambdas = [node for node in ast.walk(definition) if isinstance(node, ast.Lambda)] if definition else []
+        return lambdas[0] if len(lambdas) == 1 else None
+    if not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    definition.decorator_list = []  # How it is kept is no part of what it does.
+    return definition
 
 
 def _called(function: FunctionType, tree: ast.AST | None) -> Iterator[Any]:
@@ -52,7 +59,7 @@ def _called(function: FunctionType, tree: ast.AST | None) -> Iterator[Any]:
     package = function.__module__.partition(".")[0]
     scope = {**function.__globals__, **_closure(function)}
     for chain in _chains(tree) if tree is not None else [(name,) for name in function.__code__.co_names]:
-        target = _own_class(function) if chain[0] in ("self", "cls") else scope.get(chain[0])
+        target: Any = _own_class(function) if chain[0] in ("self", "cls") else scope.get(chain[0])
         for name in chain[1:]:
             if isinstance(target, ModuleType) and _is_of(target.__name__, package):
                 target = vars(target).get(name)
@@ -97,12 +104,12 @@ def _closure(function: FunctionType) -> dict[str, Any]:
     return found
 
 
-def _own_class(function: FunctionType) -> object:
+def _own_class(function: FunctionType) -> type | None:
     """The class in whose body ``function`` stands, where that can be found."""
     target: Any = sys.modules.get(function.__module__)
     for name in function.__qualname__.split(".")[:-1]:
         target = vars(target).get(name) if isinstance(target, ModuleType | type) else None
-    return target
+    return target if isinstance(target, type) else None
 
 
 def _chains(tree: ast.AST) -> Iterator[tuple[str, ...]]:
@@ -115,39 +122,3 @@ def _chains(tree: ast.AST) -> Iterator[tuple[str, ...]]:
             inner = inner.value
         if isinstance(inner, ast.Name):
             yield inner.id, *reversed(names)
-
-
-# ---- the text of one function
-
-
-def _written(function: FunctionType, tree: ast.AST | None) -> str:
-    if tree is not None:
-        return _canonical(tree)
-    version = ".".join(map(str, sys.version_info[:2]))
-    return f"{sys.implementation.name} {version} {_code_text(function.__code__)}"
-
-
-def _canonical(node: object) -> str:
-    """The same text on every Python from 3.11: versions differ in which empty fields they have."""
-    if not isinstance(node, ast.AST):
-        return f"{type(node).__name__}:{node!a}"
-    fields = []
-    for name, value in ast.iter_fields(node):
-        if name in _IGNORED or name == "decorator_list" or value is None or value == []:
-            continue
-        items = _without_docstring(value) if name == "body" and isinstance(value, list) else value
-        written = ",".join(map(_canonical, items)) if isinstance(items, list) else _canonical(items)
-        fields.append(f"{name}=[{written}]")
-    return f"{type(node).__name__}({','.join(fields)})"
-
-
-def _without_docstring(body: list[Any]) -> list[Any]:
-    first = body[0] if body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        return body[1:]
-    return body
-
-
-def _code_text(code: CodeType) -> str:
-    consts = [_code_text(each) if isinstance(each, CodeType) else ascii(each) for each in code.co_consts]
-    return f"{code.co_code.hex()} {consts} {code.co_names}"
