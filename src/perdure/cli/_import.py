@@ -1,4 +1,4 @@
-"""``perdure import``: a directory from lines of JSON."""
+"""``perdure import``: a directory from lines of JSON, or from what another library wrote."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import msgspec
 from perdure.cli._app import App, app_argument, load_app
 from perdure.cli._common import class_options, directory_argument, emit_json, json_option, note, secret_option
 from perdure.cli._exchange import VERSION, untagged
+from perdure.cli._import_from import READERS, import_from
 from perdure.codecs import Codec
 from perdure.errors import CorruptError, ReplayError, UsageError
 from perdure.fs import Fs, temporary_name
@@ -31,21 +32,35 @@ Line = dict[str, Any]
 
 @click.command("import", short_help="A new directory from what perdure export wrote.")
 @directory_argument
-@click.argument("file", metavar="FILE", type=click.File("r", encoding="utf-8"))
+@click.argument("file", metavar="FILE")
 @app_argument
 @class_options
 @secret_option
+@click.option("--from", "kind", type=click.Choice(list(READERS)), help="What wrote FILE; without it, perdure export.")
+@click.option("--table", metavar="NAME", help="With --from sqlitedict: the table, if there are several.")
+@click.option(
+    "--codec",
+    type=click.Choice(["json", "pickle"]),
+    default="json",
+    help="With --from: of the new dict; pickle for values that JSON does not know.",
+)
 @json_option
 def import_(
     directory: str,
-    file: IO[str],
+    file: str,
     app: str | None,
     allow: tuple[str, ...],
     renames: dict[str, str],
     secrets: tuple[bytes, ...],
+    kind: str | None,
+    table: str | None,
+    codec: str,
     as_json: bool,
 ) -> int:
     """Make a new directory from lines of JSON, with the original times and the same log. FILE may be "-".
+
+    With --from: a PersistentDict from a shelf, a sqlitedict or diskcache file, or a folder of tastypy. Pickles in it
+    cannot run anything; what cannot be read safely is passed over, named and counted.
 
     All commands are run once before the directory gets its name: it is there as a whole, with the outcomes that the
     file tells, or not at all. Lines may have been taken out or changed; then the commands are numbered anew.
@@ -53,6 +68,21 @@ def import_(
     target = os.path.abspath(directory)
     if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
         raise UsageError("there is something already; import makes a new directory", path=target)
+    if kind is not None:
+        return import_from(kind, file, target, codec=codec, allow=allow, table=table, as_json=as_json)
+    with click.open_file(file, "r", encoding="utf-8") as opened:
+        return _import_lines(target, opened, app, allow, renames, secrets, as_json)
+
+
+def _import_lines(
+    target: str,
+    file: IO[str],
+    app: str | None,
+    allow: tuple[str, ...],
+    renames: dict[str, str],
+    secrets: tuple[bytes, ...],
+    as_json: bool,
+) -> int:
     lines = _Lines(file)
     head = lines.head()
     loaded = load_app(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shelve
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,62 @@ def test_damage_ends_an_export_without_its_end(app: App, tmp_path: Path, run: Ru
     done = run("export", tmp_path / "wiki")
     assert done.code == 1
     assert "end" not in json.loads(done.out.splitlines()[-1])
+
+
+# ---- from other libraries
+
+
+def test_a_shelf_becomes_a_dict_and_what_was_passed_over_is_counted(tmp_path: Path, run: Run) -> None:
+    with shelve.open(str(tmp_path / "old")) as shelf:
+        shelf["name"] = "value"
+        shelf["rows"] = [{"n": 1}]
+        shelf["set"] = {1, 2}
+        shelf["class"] = os.system
+    done = run("import", tmp_path / "new", tmp_path / "old", "--from", "shelve")
+    assert done.code == 0, done.err
+    assert "2 keys imported, 2 passed over" in done.out
+    assert "set: set cannot be stored as JSON" in done.out
+    with perdure.PersistentDict(tmp_path / "new") as pod:
+        assert pod == {"name": "value", "rows": [{"n": 1}]}
+    done = run("import", tmp_path / "pickled", tmp_path / "old", "--from", "shelve", "--codec", "pickle", "--json")
+    assert done.json["imported"] == 3
+    assert [each["key"] for each in done.json["reasons"]] == ["class"]
+    with perdure.PersistentDict(tmp_path / "pickled", codec="pickle") as pod:
+        assert pod["set"] == {1, 2}
+
+
+def test_a_sqlitedict_file_becomes_a_dict(tmp_path: Path, run: Run) -> None:
+    sqlitedict = pytest.importorskip("sqlitedict")
+    with sqlitedict.SqliteDict(str(tmp_path / "old.db"), tablename="one", autocommit=True) as old:
+        old["a"] = [1]
+    with sqlitedict.SqliteDict(str(tmp_path / "old.db"), tablename="two", autocommit=True) as old:
+        old["b"] = 2
+    done = run("import", tmp_path / "new", tmp_path / "old.db", "--from", "sqlitedict", "--table", "two", "--json")
+    assert done.json["imported"] == 1, done.err
+    with perdure.PersistentDict(tmp_path / "new") as pod:
+        assert pod == {"b": 2}
+
+
+def test_a_diskcache_becomes_a_dict(tmp_path: Path, run: Run) -> None:
+    diskcache = pytest.importorskip("diskcache")
+    with diskcache.Cache(str(tmp_path / "old")) as old:
+        old["a"] = {"x": "y" * 100_000}
+    done = run("import", tmp_path / "new", tmp_path / "old", "--from", "diskcache")
+    assert "1 keys imported, 0 passed over" in done.out, done.err
+    with perdure.PersistentDict(tmp_path / "new") as pod:
+        assert pod["a"]["x"] == "y" * 100_000
+
+
+def test_a_tastypy_folder_becomes_a_dict_or_nothing(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "0.json").write_text('"foo"\t"bar"\n"n"\t{"_done":true}\n')
+    assert run("import", tmp_path / "new", tmp_path / "old", "--from", "tastypy").code == 0
+    with perdure.PersistentDict(tmp_path / "new") as pod:
+        assert pod == {"foo": "bar", "n": {"_done": True}}
+    (tmp_path / "old" / "1.json").write_text("no tab\n")
+    done = run("import", tmp_path / "other", tmp_path / "old", "--from", "tastypy")
+    assert done.code == 1
+    assert "line 1" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+    assert run("import", tmp_path / "new", tmp_path / "old", "--from", "tastypy").code == 2
+    assert run("import", tmp_path / "other", tmp_path / "missing", "--from", "shelve").code == 2
