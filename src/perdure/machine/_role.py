@@ -101,6 +101,7 @@ def refuse_fenced(fs: Fs, directory: str, term: int) -> None:
 
 
 def fenced(path: str | None, newer: int, own: int) -> FencedError:
+    """What a writer is told that a newer one has replaced."""
     return FencedError(
         f"a replica was promoted: the writer of term {newer} has replaced this one, of term {own}",
         path=path,

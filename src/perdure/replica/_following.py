@@ -48,6 +48,7 @@ from perdure.system import Lag, changed_methods
 
 _log = logging.getLogger("perdure")
 _REPORT_INTERVAL_S = 2.0
+_HERALD_WAIT_S = 2.0
 
 
 class TrimmedError(PerdureError):
@@ -310,10 +311,13 @@ class Following:
             raise
         self._stop = threading.Event()
         message = {"term": str(term), "log": machine.journal.log_id.hex()}
+        tried = threading.Event()
         self._herald = threading.Thread(
-            target=_tell_of_term, args=(self.primary, message, self._stop), name="perdure-herald", daemon=True
+            target=_tell_of_term, args=(self.primary, message, self._stop, tried), name="perdure-herald", daemon=True
         )
         self._herald.start()
+        # A writer that is there is told before the first command here; one that is not must not keep it waiting.
+        tried.wait(_HERALD_WAIT_S)
         return machine.path
 
 
@@ -383,7 +387,7 @@ def _read(reference: weakref.ref[Following], answer: Answer, stop: threading.Eve
         del following
 
 
-def _tell_of_term(primary: Primary, message: Mapping[str, str], stop: threading.Event) -> None:
+def _tell_of_term(primary: Primary, message: Mapping[str, str], stop: threading.Event, tried: threading.Event) -> None:
     """Tells the writer that was replaced, once it can be reached: should it come back, it must not go on."""
     delay_s = FOLLOW_RETRY_S_MIN
     while not stop.is_set():
@@ -395,5 +399,7 @@ def _tell_of_term(primary: Primary, message: Mapping[str, str], stop: threading.
             return
         except RemoteError as error:
             _log.info("the old writer is not fenced yet: %s", error)
+        finally:
+            tried.set()
         stop.wait(delay_s)
         delay_s = min(2 * delay_s, FOLLOW_RETRY_S_MAX)
