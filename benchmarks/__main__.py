@@ -13,6 +13,7 @@ import importlib
 from benchmarks._report import ROOT, Against, against_all, machine, quote
 
 MODULES = ("system", "mapping", "memo", "stash", "curves")
+WITH_OTHERS = ("system", "mapping", "memo")
 PLOTS = ROOT / "docs" / "benchmarks"
 
 
@@ -37,7 +38,7 @@ def main() -> None:
         if given.save and hasattr(module, "draw"):
             PLOTS.mkdir(exist_ok=True)
             module.draw(rows, PLOTS)
-    if set(MODULES) <= set(names):
+    if set(WITH_OTHERS) <= set(names):
         tables["others"] = against_all(others).markdown()
         print(f"\n## others\n\n{tables['others']}")
     if given.save:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import resource
+import statistics
 import tempfile
 import threading
 import time
@@ -20,10 +22,11 @@ from benchmarks._report import Table, figure
 from benchmarks.bench_system import Store, Wiki, _coopy, _create, interleaved
 
 THREADS = (1, 2, 4, 8, 16, 32, 64, 128)
+TASKS = (1, 10, 100, 1000)
 COMMANDS = (1_000, 3_000, 10_000, 30_000, 100_000)
 DICTS = 1_500_000
 ROUNDS = 5
-DISK, DURABLE, BUFFERED = "the disk alone", "durable", "buffered"
+DISK, DURABLE, BUFFERED, BY_TASKS = "the disk alone", "durable, threads", "buffered, threads", "durable, asyncio tasks"
 
 
 class Point(NamedTuple):
@@ -68,7 +71,7 @@ def throughput(folder: str) -> list[Point]:
     os.close(fd)
     perdure.control(durable).close()
     perdure.control(buffered).close()
-    return points
+    return points + asyncio.run(by_tasks(folder))
 
 
 def _threads(target: Any, count: int) -> Callable[[int], None]:
@@ -83,6 +86,26 @@ def _threads(target: Any, count: int) -> Callable[[int], None]:
             worker.join()
 
     return work
+
+
+async def by_tasks(folder: str) -> list[Point]:
+    """Durable commands a second by asyncio tasks that wait at the same time."""
+    points = []
+    async with perdure.open_async(Wiki, os.path.join(folder, "tasks"), snapshot="manual") as wiki:
+        for tasks in TASKS:
+            calls = max(20, 20_000 // tasks) if tasks > 1 else 200
+
+            async def work(base: int, calls: int = calls) -> None:
+                for number in range(base, base + calls):
+                    await wiki.create_page(f"page {number}", "Welcome to the page", number)
+
+            rates = []
+            for turn in range(ROUNDS):
+                begun = time.perf_counter()
+                await asyncio.gather(*(work((turn * tasks + task) << 20) for task in range(tasks)))
+                rates.append(tasks * calls / (time.perf_counter() - begun))
+            points.append(Point("throughput", BY_TASKS, tasks, statistics.median(rates)))
+    return points
 
 
 # ---- restoring -------------------------------------------------------------------------------------------------------
@@ -189,7 +212,7 @@ def _memory_mib() -> tuple[float, float]:
 def table(points: list[Point]) -> Table:
     """The points of the first two plots, and the extremes of the last two."""
     rows = [
-        (f"{point.x:,.0f} threads, {point.line}", f"{figure(point.y)}/s")
+        (f"{point.x:,.0f} at once, {point.line}", f"{figure(point.y)}/s")
         for point in points
         if point.plot == "throughput"
     ]
@@ -223,7 +246,9 @@ def draw(points: list[Point], folder: Path) -> None:
                 found.setdefault(point.line, []).append((point.x, point.y))
         return found
 
-    lines(folder / "throughput.svg", of("throughput"), "threads", "commands a second", logarithmic=True)
+    lines(
+        folder / "throughput.svg", of("throughput"), "threads or tasks at once", "commands a second", logarithmic=True
+    )
     lines(folder / "restore.svg", of("restore"), "commands in the journal", "seconds to open", logarithmic=True)
     snapshot_lines = of("snapshot")
     span = (0.0, snapshot_lines.pop("end")[0][0])
