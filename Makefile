@@ -6,6 +6,7 @@
 #   make crash SECONDS=200  the long forms of the crash tests, for about so long
 #   make bench              the measurements (ARGS=--save puts their tables and plots into the pages)
 #   make docs               the documentation, into site/
+#   make cluster            three NATS servers on this machine, until Ctrl-C
 #   make dist               wheel and sdist, into dist/, built and tried (ARGS=--all: with all extras and all tests)
 #   make clean              forget everything that the above made
 
@@ -23,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Silences a notice that the theme prints at every build.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo test check bench crash docs dist clean
+.PHONY: demo test check bench crash docs dist clean cluster
 
 demo: $(VENV)/.with-cli
 	$(VENV)/bin/perdure demo
@@ -49,6 +50,9 @@ docs: $(VENV)/.with-docs
 
 dist: $(VENV)/.with-dev
 	bash tools/release.sh $(PY) $(ARGS)
+
+cluster: $(VENV)/.with-dev
+	$(PY) tools/cluster.py .cluster
 
 clean:
 	rm -rf .venv .venv-* site dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -14,6 +14,7 @@ ELSEWHERE = {
     "how-to/stashes.md": "tests/unit/stash/test_pages.py",
     "how-to/fill-in-parallel.md": "tests/unit/stash/test_pages.py",
     "how-to/moving-from-joblib-diskcache-zensols.md": "tests/unit/stash/test_pages.py",
+    "how-to/three-machines.md": "tests/engines/test_pages.py",
 }
 # Pages that need what a test machine may not have, and why nothing of them is run.
 NEED_MORE = {"how-to/shared-store-on-s3.md": "needs an object store"}

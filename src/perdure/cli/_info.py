@@ -16,6 +16,8 @@ from perdure.cli._common import (
     secret_option,
     utc_time,
 )
+from perdure.cli._engine import info_of_engine
+from perdure.engines import is_engine_url
 from perdure.fs import lock_holder
 from perdure.repair import SegmentFile, Survey, survey
 
@@ -30,7 +32,10 @@ def info(directory: str, secrets: tuple[bytes, ...], as_json: bool) -> int:
     """What is in a directory: class, snapshots, segments, and who has it open.
 
     Reads headers and the last segment only, imports nothing of yours and changes nothing; it may run beside a writer.
+    With the URL of a system on an engine: its log, its snapshots, and what the engine promises.
     """
+    if is_engine_url(directory):
+        return info_of_engine(directory, as_json)
     found = survey(directory, secrets=secrets, deep=False)
     holder = lock_holder(found.path)
     document = describe(found, holder)

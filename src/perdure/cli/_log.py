@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from perdure.cli._common import directory_argument, emit_json, json_option, local_time, note, secret_option, utc_time
+from perdure.cli._engine import log_of_engine
 from perdure.cli._entries import Readable, readable
 from perdure.cli._viewer import json_of, read_call
+from perdure.engines import is_engine_url
 from perdure.errors import MissingError
 from perdure.fs import Fs
 from perdure.journal import BINARY, DirectoryFollower
@@ -43,14 +45,21 @@ def log(
 
     Imports nothing of yours: objects are shown by what they were made from. With --json one line of JSON each, with
     everything in it. --follow waits for what a writer adds and shows it once it has settled: as durable as the writer
-    promises, and with its outcome.
+    promises, and with its outcome. The log of an engine holds no outcomes: each node sees for itself.
     """
+    width = None if full else _WIDTH
+    if is_engine_url(directory):
+        with log_of_engine(directory, after, before, follow) as (codec, entries):
+            printer = _Printer(codec, width, as_json)
+            for entry in entries:
+                printer.print(entry, None)
+        return 0
     found, journal = readable(directory, secrets)
     codec = str(found.description.get("codec", "pickle"))
     first_seq = journal.first_seq
     if after + 1 < first_seq and journal.segments:
         note(f"entries before seq {first_seq} are not in the journal any more; see keep_history=True")
-    printer = _Printer(codec, None if full else _WIDTH, as_json)
+    printer = _Printer(codec, width, as_json)
     if follow:
         after = max(after, first_seq - 1)
         commands = _following(found.path, journal, after, before, Chain(secrets) if secrets else None)

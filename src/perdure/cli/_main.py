@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from perdure import __version__
+from perdure.cli._create import copy, create
 from perdure.cli._demo import demo
 from perdure.cli._diff import diff
 from perdure.cli._export import export
-from perdure.cli._follow import follow
 from perdure.cli._import import import_
 from perdure.cli._info import info
 from perdure.cli._log import log
@@ -59,7 +59,7 @@ def cli() -> None:
     """
 
 
-for verb in (info, log, verify, repair, snapshot, export, import_, diff, serve, follow, demo, replay):
+for verb in (info, log, verify, repair, snapshot, export, import_, diff, create, copy, serve, demo, replay):
     cli.add_command(verb)
 
 

@@ -20,6 +20,8 @@ from perdure.cli._common import (
     print_table,
     secret_option,
 )
+from perdure.cli._engine import verify_engine
+from perdure.engines import is_engine_url
 from perdure.errors import PerdureError
 from perdure.repair import Diagnosis, diagnose, survey
 
@@ -36,8 +38,11 @@ def verify(
     """Whether everything in a directory is whole; with app:Wiki, whether today's code still makes the same of it.
 
     Reads every record and every block. With a class it also replays the journal from each snapshot to the next one, in
-    another process with another hash seed, and compares the states. Changes nothing; may run beside a writer.
+    another process with another hash seed, and compares the states. Changes nothing; may run beside a writer. With the
+    URL of a system on an engine: replays its log from each snapshot to the next one, and to its end.
     """
+    if is_engine_url(directory):
+        return verify_engine(directory, app, {"allow": allow, "renames": renames}, as_json)
     diagnosis = diagnose(survey(directory, secrets=secrets), secrets=secrets)
     replays: list[dict[str, Any]] | None = None
     if app is not None and not diagnosis.problems:

@@ -34,7 +34,7 @@ from perdure.records import GENESIS
 from perdure.snapshots import SnapshotHeader
 
 _RETRY_S = 0.1
-_READ_COUNT = 1_000
+_IDLE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -246,10 +246,18 @@ def _load_newest(node: Node) -> None:
 def _catch_up(node: Node) -> None:
     """Applies what is in the log by now."""
     last = node.log.bounds().last
-    while node.position < last:
-        found = node.log.read(node.position, _READ_COUNT)
-        if not found:
-            raise UnreachableError("the engine's answer is an old one", path=node.log.url)
-        node.apply_all(found)
-        if node.failure is not None:
-            raise node.failure
+    if node.position >= last:
+        return
+    # One stream for all of it: beginning one costs an engine more than many entries do.
+    following = node.log.follow(node.position, idle_s=_IDLE_S)
+    try:
+        for entries in following:
+            node.apply_all(entries)
+            if node.failure is not None:
+                raise node.failure
+            if node.position >= last:
+                return
+            if not entries:
+                raise UnreachableError("the engine's answer is an old one", path=node.log.url)
+    finally:
+        following.close()  # type: ignore[attr-defined]
