@@ -39,6 +39,7 @@ class Answer(NamedTuple):
 
 
 def name_of(error: BaseException) -> str:
+    """Module and name of an exception's type."""
     kind = type(error)
     return f"{kind.__module__}.{kind.__qualname__}"
 

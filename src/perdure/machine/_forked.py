@@ -22,6 +22,7 @@ _OK, _CODEC, _WRITE, _OTHER = b"0", b"1", b"2", b"3"
 
 
 def can_fork() -> bool:
+    """Whether a child may be forked safely here."""
     # macOS forks, but its system libraries abort in a forked child that touches them.
     return hasattr(os, "fork") and sys.platform != "darwin"
 
