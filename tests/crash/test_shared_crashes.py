@@ -23,7 +23,7 @@ STEPS: list[tuple[str, tuple[Any, ...], Any]] = [
     ("__setitem__", ("queue", [1, 2, 3]), None),
     (".pop", (["queue"], 0), 1),
     (".append", (["queue"], {"n": 4}), None),
-    ("pop", ("missing", "default"), "default"),
+    ("apply", ({"do": "insert", "path": ["queue"], "args": [0, 9]},), None),
     ("setdefault", ("jobs", {}), {}),
     ("update", ({"a": 1, "b": 2},), None),
     ("pop", ("a",), 1),
@@ -35,12 +35,12 @@ STATES = [
     {"queue": [1, 2, 3]},
     {"queue": [2, 3]},
     {"queue": [2, 3, {"n": 4}]},
-    {"queue": [2, 3, {"n": 4}]},
-    {"queue": [2, 3, {"n": 4}], "jobs": {}},
-    {"queue": [2, 3, {"n": 4}], "jobs": {}, "a": 1, "b": 2},
-    {"queue": [2, 3, {"n": 4}], "jobs": {}, "b": 2},
-    {"queue": [2, 3], "jobs": {}, "b": 2},
-    {"queue": [2, 3], "jobs": {}},
+    {"queue": [9, 2, 3, {"n": 4}]},
+    {"queue": [9, 2, 3, {"n": 4}], "jobs": {}},
+    {"queue": [9, 2, 3, {"n": 4}], "jobs": {}, "a": 1, "b": 2},
+    {"queue": [9, 2, 3, {"n": 4}], "jobs": {}, "b": 2},
+    {"queue": [9, 2, 3], "jobs": {}, "b": 2},
+    {"queue": [9, 2, 3], "jobs": {}},
 ]
 CLIENT = b"0123456789abcdef"
 
