@@ -8,6 +8,7 @@ the entry is written, so no crash leaves a wrong array; a disk that changes bits
 from __future__ import annotations
 
 import io
+import math
 import mmap
 import os
 import sys
@@ -20,6 +21,9 @@ from perdure.fs import Fs
 from perdure.missing import MISSING, Missing
 
 _CHUNK_BYTES = 16 << 20
+_FLAT_KINDS = frozenset(
+    "biufcmMSUV"
+)  # As numpy names them: bool, int, uint, float, complex, spans, moments, texts, bytes.
 
 
 class ArrayPlace(msgspec.Struct, array_like=True, frozen=True):
@@ -43,11 +47,13 @@ def is_mappable(value: object, bytes_min: int | None) -> bool:
         return False
     array: Any = value
     return bool(
-        array.nbytes >= max(bytes_min, 1)
-        and not array.dtype.hasobject
-        and array.dtype.names is None
-        and numpy.dtype(array.dtype.str) == array.dtype
+        array.nbytes >= max(bytes_min, 1) and numpy.dtype(array.dtype.str) == array.dtype and _is_flat(array.dtype)
     )
+
+
+def _is_flat(dtype: Any) -> bool:
+    """Whether items of this type are bytes and nothing else: mapped, a pointer would lead anywhere."""
+    return dtype.kind in _FLAT_KINDS and not dtype.hasobject and dtype.names is None and dtype.subdtype is None
 
 
 def write_array(fs: Fs, directory: str, name: str, array: Any) -> bytes:
@@ -73,6 +79,15 @@ def _chunks(head: bytes, data: memoryview) -> Iterator[Any]:
         yield data[start : start + _CHUNK_BYTES]
 
 
+def array_name(payload: bytes) -> str | None:
+    """The name of the file of an array, or ``None``: the payload is not that of an array in this directory."""
+    try:
+        name = _decoder.decode(payload).name
+    except msgspec.MsgspecError:
+        return None
+    return name if name.endswith(".npy") and os.path.basename(name) == name else None
+
+
 def map_array(fs: Fs, directory: str, payload: bytes) -> Any | Missing:
     """The array, read-only and mapped from its file; ``MISSING`` where the file is not what the entry says.
 
@@ -84,7 +99,11 @@ def map_array(fs: Fs, directory: str, payload: bytes) -> Any | Missing:
 
     try:
         place = _decoder.decode(payload)
-        if os.path.basename(place.name) != place.name:
+        dtype = numpy.dtype(place.dtype)
+        # Looked at here, because numpy takes a negative offset and reads what lies before.
+        end = place.offset + math.prod(place.shape) * dtype.itemsize
+        is_right = place.offset >= 0 and min(place.shape, default=0) >= 0 and end == place.size_bytes
+        if not is_right or not _is_flat(dtype) or os.path.basename(place.name) != place.name:
             return MISSING
         fd = fs.open_for_reading(os.path.join(directory, place.name))
         try:
@@ -94,8 +113,8 @@ def map_array(fs: Fs, directory: str, payload: bytes) -> Any | Missing:
         finally:
             fs.close(fd)
         order: Any = "F" if place.fortran else "C"
-        return numpy.ndarray(place.shape, numpy.dtype(place.dtype), mapped, place.offset, order=order)
+        return numpy.ndarray(place.shape, dtype, mapped, place.offset, order=order)
     except FileNotFoundError:
         raise
-    except (msgspec.MsgspecError, OSError, ValueError, TypeError):
+    except (msgspec.MsgspecError, OSError, ValueError, TypeError, OverflowError):
         return MISSING

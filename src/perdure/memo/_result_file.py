@@ -11,7 +11,7 @@ from typing import Any
 
 from perdure.codecs import Codec
 from perdure.errors import CodecError, CorruptError, MissingError, StorageError, WriteError
-from perdure.fs import Fs
+from perdure.fs import TEMPORARY_MARK, Fs, is_own_temporary
 from perdure.memo._lease import Lease
 from perdure.memo._sealed import is_sealed, seal, unseal
 from perdure.missing import MISSING, Missing
@@ -114,6 +114,7 @@ class ResultFile:
                     "the directory for the result does not exist", path=parent, hint="make it, or pass mkdir=True"
                 )
             lease.take()
+            self._remove_temporaries(parent)
         except OSError as error:
             # On a file system without locks two processes may compute the same; the file is still replaced as a whole.
             if error.errno not in NO_LOCKS_ERRNOS:
@@ -122,6 +123,14 @@ class ResultFile:
             yield
         finally:
             lease.give_back()
+
+    def _remove_temporaries(self, parent: Path) -> None:
+        """What writers left that died: whoever holds the lease is the only one who writes this file."""
+        with contextlib.suppress(OSError):
+            for name in self._fs.names(str(parent)):
+                if name.startswith(self._path.name + TEMPORARY_MARK) and is_own_temporary(name):
+                    with contextlib.suppress(OSError):
+                        self._fs.unlink(str(parent / name))
 
     def _refused(self, error: OSError, what: str) -> WriteError:
         return WriteError(f"{what}: {error.strerror}", path=self._path, hint="make room, or look at its permissions")

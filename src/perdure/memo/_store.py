@@ -16,10 +16,11 @@ import contextlib
 import os
 import secrets
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from perdure.fs import Fs, check_private, is_own_temporary
-from perdure.memo._arrays import map_array, write_array
+from perdure.memo._arrays import array_name, map_array, write_array
 from perdure.memo._entry import Entry, decode_entry, encode_entry
 from perdure.memo._lease import Lease
 from perdure.memo._warnings import warn
@@ -51,6 +52,7 @@ class Store:
         self._size_bytes_max = size_bytes_max
         self._durable = durable
         self._is_checked = False
+        self._is_tidy = False
         self._size_bytes: int | None = None  # What is thought to be there; None until somebody has looked.
 
     def prepare(self) -> None:
@@ -116,10 +118,34 @@ class Store:
         return _stamp(found)
 
     def write(self, entry: Entry, *, array_bytes: int = 0) -> None:
-        """Store ``entry``, and delete others where it gets too much. ``OSError``: what was there is there."""
+        """Store ``entry``, and delete others where it gets too much. ``OSError``: what was there is there.
+
+        A crash at any step leaves the old result or the new one, and perhaps an array that no entry names
+        (``_remove_litter``).
+        """
+        if not self._is_tidy:
+            self._is_tidy = True
+            self._remove_litter()
         chunks = encode_entry(entry)
-        self._fs.write_atomically(self._path(entry.key), chunks, durable=self._durable)
+        path = self._path(entry.key)
+        replaced = self._array_of(path, entry.key)
+        self._fs.write_atomically(path, chunks, durable=self._durable)
+        if replaced is not None:
+            # Not before: until now the old entry named it. Who has mapped it keeps it.
+            with contextlib.suppress(OSError):
+                self._fs.unlink(os.path.join(self.directory, replaced))
         self._grown_by(sum(map(len, chunks)) + array_bytes)
+
+    def _array_of(self, path: str, key: bytes) -> str | None:
+        """The name of the array that the entry at ``path`` names, if it is one."""
+        try:
+            entry = decode_entry(self._fs.read_all(path))
+        except OSError:
+            return None
+        if entry is None or entry.kind != "array":
+            return None
+        name = array_name(entry.payload)
+        return name if name is not None and name.startswith(f"{key.hex()}-") else None
 
     def write_array(self, key: bytes, array: Any) -> bytes:
         """Store a large array and return the payload for its entry, which must be written next."""
@@ -189,7 +215,8 @@ class Store:
         """What interrupted writes left, and arrays that no entry names any more."""
         arrays: dict[str, _File] = {}
         names = set(self._names())
-        for file in sorted(self._files(temporary=True), key=lambda file: file.used_s):
+        candidates = [name for name in names if name.endswith(".npy") or is_own_temporary(name)]
+        for file in sorted(self._stated(candidates), key=lambda file: file.used_s):
             litter: _File | None = None
             if is_own_temporary(file.name):
                 litter = file
@@ -201,13 +228,15 @@ class Store:
                 with contextlib.suppress(OSError):
                     self._fs.unlink(os.path.join(self.directory, litter.name))
 
-    def _files(self, *, temporary: bool = False) -> list[_File]:
+    def _files(self) -> list[_File]:
+        return self._stated(name for name in self._names() if name.endswith((".entry", ".npy")))
+
+    def _stated(self, names: Iterable[str]) -> list[_File]:
         files = []
-        for name in self._names():
-            if name.endswith((".entry", ".npy")) or (temporary and is_own_temporary(name)):
-                with contextlib.suppress(OSError):
-                    found = self._fs.stat(os.path.join(self.directory, name))
-                    files.append(_File(name, found.st_mtime, found.st_size))
+        for name in names:
+            with contextlib.suppress(OSError):
+                found = self._fs.stat(os.path.join(self.directory, name))
+                files.append(_File(name, found.st_mtime, found.st_size))
         return files
 
     def _names(self) -> list[str]:

@@ -7,12 +7,17 @@ import subprocess
 import sys
 import time
 import warnings
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from perdure.memo import MISSING, MemoWarning, memo
+from perdure.memo._arrays import ArrayPlace
+from perdure.memo._entry import decode_entry, encode_entry
+from perdure.testing import ManualClock
 
 np = pytest.importorskip("numpy")
 MIB = 1 << 20
@@ -181,3 +186,52 @@ def test_an_array_larger_than_the_bound_is_returned_and_not_kept(tmp_path: Path)
     assert f(1).sum() == MIB
     assert f.info().size_bytes == 0
     assert f(1).sum() == MIB
+
+
+# ---- hostile entries, and what becomes of replaced arrays ------------------------------------------------------------
+
+
+HOSTILE_PLACES: dict[str, dict[str, Any]] = {
+    "pointers": {"dtype": "|O"},
+    "pointers in a field": {"dtype": "i4,O"},
+    "subarrays": {"dtype": "(2,)i8"},
+    "texts elsewhere": {"dtype": "T"},
+    "before the file": {"offset": -8},
+    "behind the file": {"offset": 1 << 40},
+    "more than a number": {"offset": 1 << 63},
+    "too many": {"shape": (1 << 60,)},
+    "fewer than none": {"shape": (-1,)},
+    "fewer than none, twice": {"shape": (-1, -MIB)},
+    "elsewhere": {"name": "../x.npy"},
+}
+
+
+@pytest.mark.parametrize("harm", HOSTILE_PLACES)
+def test_an_entry_that_lies_about_its_array_is_a_miss(tmp_path: Path, harm: str) -> None:
+    array = np.ones(MIB)
+    f = make(tmp_path, array)
+    f(1)
+    path = Path(f.info().directory) / f"{f.key(1)}.entry"
+    entry = decode_entry(path.read_bytes())
+    assert entry is not None
+    place = msgspec.structs.replace(msgspec.msgpack.decode(entry.payload, type=ArrayPlace), **HOSTILE_PLACES[harm])
+    changed = msgspec.structs.replace(entry, payload=msgspec.msgpack.encode(place))
+    path.write_bytes(b"".join(encode_entry(changed)))
+    with pytest.warns(MemoWarning, match="damaged"):
+        assert np.array_equal(make(tmp_path, array)(1), array)
+
+
+def test_a_replaced_array_is_deleted_and_stays_whole_where_it_is_mapped(tmp_path: Path) -> None:
+    clock = ManualClock(datetime(2020, 1, 1))
+    f = make(tmp_path, np.ones(MIB), expire_s=1, clock=clock)
+    first = f(1)
+    for _ in range(3):
+        clock.advance(2)
+        f(1)
+    assert len(calls) == 4
+    assert len(list(Path(f.info().directory).glob("*.npy"))) == 1
+    assert first.sum() == MIB
+    g = make(tmp_path, 7, expire_s=1, clock=clock)
+    clock.advance(2)
+    assert g(1) == 7, "and now it is no array any more"
+    assert not list(Path(f.info().directory).glob("*.npy"))

@@ -164,8 +164,9 @@ def test_a_hit_that_cannot_be_noted_is_a_hit(tmp_path: Path) -> None:
     assert len(calls) == 1
 
 
-def test_litter_of_interrupted_writes_goes_when_it_is_old(tmp_path: Path) -> None:
-    f = make(tmp_path, size_bytes_max=1000)
+@pytest.mark.parametrize("size_bytes_max", [None, 1000])
+def test_litter_of_interrupted_writes_goes_when_it_is_old(tmp_path: Path, size_bytes_max: int | None) -> None:
+    f = make(tmp_path, size_bytes_max=size_bytes_max)
     f(1)
     folder = Path(f.info().directory)
     young, old = (folder / f"{f.key(9)}.entry.tmp-{digit * 16}" for digit in "ab")
@@ -174,7 +175,7 @@ def test_litter_of_interrupted_writes_goes_when_it_is_old(tmp_path: Path) -> Non
         path.touch()
     for path in (old, orphan, foreign):
         os.utime(path, (0, time.time() - LITTER_AGE_S - 60))
-    make(tmp_path, size_bytes_max=1000)(2)
+    make(tmp_path, size_bytes_max=size_bytes_max)(2)
     assert [path.exists() for path in (young, old, orphan, foreign)] == [True, False, False, True]
 
 

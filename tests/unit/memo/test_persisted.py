@@ -394,6 +394,15 @@ def test_a_missing_directory_is_named_before_anything_is_computed(tmp_path: Path
     assert (tmp_path / "yes").stat().st_mode & 0o777 == 0o700
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_result(tmp_path: Path) -> None:
+    own, other = tmp_path / f"r.dat.tmp-{'a' * 16}", tmp_path / f"other.dat.tmp-{'b' * 16}"
+    foreign = tmp_path / "r.dat.tmp-mine"
+    for path in (own, other, foreign):
+        path.touch()
+    assert in_file(tmp_path / "r.dat")().value == "computed"
+    assert [path.exists() for path in (own, other, foreign)] == [False, True, True]
+
+
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
 def test_where_nothing_can_be_saved_nothing_is_computed(tmp_path: Path, code: int) -> None:
     fs = FaultyFs(fail_at=2, of=["open"], mode="sticky", error=code)  # the first open looks for the file
