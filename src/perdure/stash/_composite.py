@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from perdure.errors import CorruptError, StorageError, UsageError
+from perdure.errors import CodecError, CorruptError, StorageError, UsageError
 from perdure.fs import Fs, check_private
-from perdure.missing import MISSING
+from perdure.missing import MISSING, Missing
 from perdure.stash._coded import CodedStash
 from perdure.stash._directory import DirectoryStash
 from perdure.stash._disk import writing
@@ -97,7 +97,7 @@ class DirectoryCompositeStash(CodedStash):
         bare = copy.copy(value)
         # Past the class's own __setattr__, which may refuse: a frozen dataclass is an item like any other.
         object.__setattr__(bare, self.attribute_name, None)
-        old = self._items.get(name, MISSING)
+        old = self._replaced(name)
         self._items.dump(
             name, {"version": version, "parts": present, "rest": rest, "order": list(content), "item": bare}
         )
@@ -112,7 +112,25 @@ class DirectoryCompositeStash(CodedStash):
                 check_private(fs, str(self.path))
             vars(self)["_settled"] = True
 
-    def _delete_parts(self, name: str, stored: Any) -> None:
+    def _replaced(self, name: str) -> dict[str, Any] | Missing:
+        """What is stored, for deleting its parts. A damaged item can be replaced and deleted all the same: its parts
+        are orphans then.
+        """
+        try:
+            return self._stored(name)
+        except (CorruptError, CodecError):
+            return MISSING
+
+    def _stored(self, name: str) -> dict[str, Any] | Missing:
+        stored = self._items.get(name, MISSING)
+        if stored is not MISSING and not _is_composite(stored):
+            raise CorruptError(
+                f"the item {name!r} is none of a composite", path=self.path, hint="delete it and make it anew"
+            )
+        found: dict[str, Any] | Missing = stored
+        return found
+
+    def _delete_parts(self, name: str, stored: dict[str, Any] | Missing) -> None:
         if stored is MISSING:
             return
         for directory in stored["parts"]:
@@ -126,7 +144,7 @@ class DirectoryCompositeStash(CodedStash):
         if name is None:
             self.clear()
             return
-        old = self._items.get(name, MISSING)
+        old = self._replaced(name)
         self._items.delete(name)
         self._delete_parts(name, old)
 
@@ -139,7 +157,10 @@ class DirectoryCompositeStash(CodedStash):
     def remove_orphans(self) -> int:
         """Delete parts that an interrupted ``dump`` left, and say how many. Not while others write here."""
         wanted = set()
-        for name, stored in self._items.items():
+        for name in tuple(self._items.keys()):
+            stored = self._stored(name)
+            if stored is MISSING:
+                continue
             wanted |= {(directory, self._part_key(stored["version"], name)) for directory in stored["parts"]}
         count = 0
         for directory, parts in self._parts.items():
@@ -160,15 +181,15 @@ class DirectoryCompositeStash(CodedStash):
         if not self._settled and self.path.is_dir():
             self._settle()
         for _ in range(_TRIES):
-            stored = self._items.get(name, MISSING)
+            stored = self._stored(name)
             if stored is MISSING:
                 return default
             item = self._assemble(name, stored)
             if item is not MISSING:
                 return item
             # A part is gone: the item was replaced between the two readings. Then it refers to other parts by now.
-            again = self._items.get(name, MISSING)
-            if again is not MISSING and again["version"] == stored["version"]:
+            again = self._stored(name)
+            if not isinstance(again, Missing) and again["version"] == stored["version"]:
                 break
         raise CorruptError(f"parts of the item {name!r} are missing", path=self.path, hint="delete it and make it anew")
 
@@ -214,3 +235,17 @@ class DirectoryCompositeStash(CodedStash):
 
     def _stamp(self, name: str) -> object:
         return self._items._stamp(name)
+
+
+def _is_composite(stored: object) -> bool:
+    """Whether these are the fields that ``dump`` writes; the codec lets any value through."""
+    if not isinstance(stored, dict) or not stored.keys() >= {"version", "parts", "rest", "order", "item"}:
+        return False
+    parts, order = stored["parts"], stored["order"]
+    return (
+        isinstance(stored["version"], str)
+        and isinstance(parts, list)
+        and all(isinstance(part, str) for part in parts)
+        and isinstance(stored["rest"], dict)
+        and isinstance(order, list)
+    )

@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from perdure.errors import CodecError, CorruptError, RemoteError
+from perdure.extras import needed_module
 from perdure.fs import Fs, temporary_name
+from perdure.missing import MISSING
 from perdure.stash import _items, _names
-from perdure.stash._base import MISSING, check_name
-from perdure.stash._remote import RemoteStash, needed_module, remote_error
+from perdure.stash._base import check_name
+from perdure.stash._disk import reading, writing
+from perdure.stash._remote import RemoteStash, remote_error
 
 KEY_CHARACTERS_MAX = 200
 SUFFIX = ".item"
@@ -62,13 +65,32 @@ class FsspecStash(RemoteStash):
             return work(place)
         except (FileNotFoundError, FileExistsError, RemoteError):
             raise
-        except PermissionError as error:
-            raise remote_error("unauthorized", what, self.url, error) from error
+        except OSError as error:
+            if place.local:
+                with writing(self.url) if writes else reading(self.url):
+                    raise
+            if isinstance(error, PermissionError):
+                raise remote_error("unauthorized", what, self.url, error) from error
+            raise self._foreign(what, error, writes) from error
         except Exception as error:
             # Each file system raises the errors of the library below it: this is the border where they are mapped.
-            refused = "refused" in repr(error) or "Could not connect" in str(error)
-            kind = "unreachable" if refused or not writes else "unknown"
-            raise remote_error(kind, what, self.url, error) from error
+            raise self._foreign(what, error, writes) from error
+
+    def _foreign(self, what: str, error: Exception, writes: bool) -> RemoteError:
+        refused = "refused" in repr(error) or "Could not connect" in str(error)
+        return remote_error("unreachable" if refused or not writes else "unknown", what, self.url, error)
+
+    def _store(self, what: str, work: Callable[[_Place], Result]) -> Result:
+        place: _Place = self._connection
+        try:
+            return self._at_border(what, work, writes=True)
+        except FileNotFoundError:
+            # Somebody has deleted the folder since; where there are no folders, there is no such bucket.
+            place.forget_made()
+        try:
+            return self._at_border(what, work, writes=True)
+        except FileNotFoundError as error:
+            raise remote_error("rejected", what, self.url, error) from error
 
     # ---- items -------------------------------------------------------------------------------------------------------
 
@@ -144,7 +166,7 @@ class FsspecStash(RemoteStash):
             OutcomeUnknownError: nobody knows whether it was; storing it again is harmless.
         """
         form, data = self._packed(name, value)
-        self._at_border(f"storing {name!r}", lambda place: place.put(form + SUFFIX, data), writes=True)
+        self._store(f"storing {name!r}", lambda place: place.put(form + SUFFIX, data))
 
     def _packed(self, name: str, value: Any) -> tuple[str, bytes]:
         form = _form(name)
@@ -154,7 +176,7 @@ class FsspecStash(RemoteStash):
     def set_many(self, items: Mapping[str, Any]) -> None:
         """Store all of them, many at a time where the file system can do that. After an error some may be stored."""
         packed = [self._packed(name, value) for name, value in items.items()]
-        self._at_border("storing items", lambda place: place.put_all(packed), writes=True)
+        self._store("storing items", lambda place: place.put_all(packed))
 
     def put_if_absent(self, name: str, value: Any) -> bool:
         """Store it unless there is an item of that name; whether it was stored. Of many machines one wins.
@@ -164,7 +186,7 @@ class FsspecStash(RemoteStash):
         """
         form, data = self._packed(name, value)
         try:
-            self._at_border(f"storing {name!r}", lambda place: place.create(form + SUFFIX, data), writes=True)
+            self._store(f"storing {name!r}", lambda place: place.create(form + SUFFIX, data))
         except FileExistsError:
             return False
         return True
@@ -215,11 +237,11 @@ class FsspecStash(RemoteStash):
 
     def set_fill_mark(self, text: str | None) -> None:
         """See ``Stash.set_fill_mark``; an object beside the items."""
+        if text is not None:
+            self._store("setting the mark", lambda place: place.put(_MARK, text.encode()))
+            return
         try:
-            if text is not None:
-                self._at_border("setting the mark", lambda place: place.put(_MARK, text.encode()), writes=True)
-            else:
-                self._at_border("deleting the mark", lambda place: place.remove(_MARK), writes=True)
+            self._at_border("deleting the mark", lambda place: place.remove(_MARK), writes=True)
         except FileNotFoundError:
             return
 
@@ -237,7 +259,8 @@ class _Place:
         self.local = protocol in _LOCAL
         self.memory = protocol == "memory"
         # Object stores have no folders, and making one of theirs could make a bucket.
-        self._made = protocol in _OBJECT_STORES
+        self._has_folders = protocol not in _OBJECT_STORES
+        self._made = not self._has_folders
 
     def path_of(self, form: str) -> str:
         return f"{self.root}/{form}{SUFFIX}"
@@ -287,6 +310,9 @@ class _Place:
             else:
                 self.system.makedirs(self.root, exist_ok=True)
             self._made = True
+
+    def forget_made(self) -> None:
+        self._made = not self._has_folders
 
     def remove(self, file_name: str) -> None:
         path = f"{self.root}/{file_name}"

@@ -31,6 +31,7 @@ from perdure.stash._names import as_bytes, as_text
 PUT, DELETE, CLEAR, MARK = range(1, 5)
 BASE_FILE = "base"
 COPY_BYTES = 1 * MIB
+_BASE_DIGITS_MAX = 20  # Of a number of 64 bits.
 FDS_MAX = 16
 _HEAD = struct.Struct("<BI")  # kind, length of the name
 _LENGTH_AT = 8  # Where a record says how long its body is, and behind it its kind: docs/format/journal-v1.md.
@@ -97,7 +98,7 @@ class LogFile:
             text = self._fs.read_all(path)
         except FileNotFoundError:
             return 0
-        if not text.isdigit():
+        if not text.isdigit() or len(text) > _BASE_DIGITS_MAX:
             raise CorruptError("this does not say where the log begins", path=path, hint="bring it back from a backup")
         return int(text)
 

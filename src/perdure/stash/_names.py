@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 
+from perdure.errors import CorruptError
 from perdure.fs import TEMPORARY_MARK
 
 FILE_NAME_BYTES_MAX = 255
@@ -35,6 +36,18 @@ def as_bytes(name: str) -> bytes:
 def as_text(data: bytes) -> str:
     """The inverse of ``as_bytes``; ``UnicodeDecodeError`` where these bytes are no text."""
     return data.decode("utf-8", "surrogatepass")
+
+
+def read(data: bytes, where: str) -> str:
+    """``as_text`` for names that come from a store into which others may have written.
+
+    Raises:
+        CorruptError: these bytes are no name.
+    """
+    try:
+        return as_text(data)
+    except UnicodeDecodeError as error:
+        raise CorruptError(f"a name there is no text: {data[:40]!r}", path=where) from error
 
 
 def encode(name: str, characters_max: int) -> str:

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from perdure.extras import needed_module, without_password
 from perdure.stash._base import check_name
-from perdure.stash._names import as_bytes, as_text
-from perdure.stash._remote import RemoteStash, needed_module, remote_error, without_password
+from perdure.stash._names import as_bytes, read
+from perdure.stash._remote import RemoteStash, remote_error
 
 BATCH = 1000
 _RETRIES = 3
@@ -139,7 +140,7 @@ class RedisStash(RemoteStash):
         """The names as they are now, in no particular order."""
         with self._border("listing the names") as redis:
             keys = redis.hkeys(self._hash)
-        return (as_text(key) for key in keys)
+        return iter([read(key, without_password(self.url)) for key in keys])
 
     def __len__(self) -> int:
         with self._border("counting") as redis:
@@ -149,7 +150,7 @@ class RedisStash(RemoteStash):
         """See ``Stash.fill_mark``; kept beside the hash."""
         with self._border("asking for the mark") as redis:
             mark = redis.get(f"{self._hash}:filled")
-        return None if mark is None else bytes(mark).decode()
+        return None if mark is None else bytes(mark).decode("utf-8", "replace")
 
     def set_fill_mark(self, text: str | None) -> None:
         """See ``Stash.set_fill_mark``; kept beside the hash."""

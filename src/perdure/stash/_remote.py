@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from perdure.errors import (
     OutcomeUnknownError,
@@ -17,7 +15,6 @@ from perdure.errors import (
     RemoteError,
     UnauthorizedError,
     UnreachableError,
-    UsageError,
 )
 from perdure.stash._closeable import CloseableStash
 from perdure.stash._coded import CodedStash
@@ -68,25 +65,6 @@ class RemoteStash(CodedStash, CloseableStash):
     def reaches_workers(self) -> bool:
         """Yes: the server is there for every process."""
         return True
-
-
-def needed_module(name: str, extra: str) -> Any:
-    """The optional library, imported now. Raises ``UsageError`` with the command that installs it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UsageError(
-            f"{name.partition('.')[0]} is not installed", hint=f"pip install 'perdure[{extra}]'"
-        ) from error
-
-
-def without_password(url: str) -> str:
-    """The URL as it may stand in a message."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
 
 
 def remote_error(kind: str, what: str, where: str, error: BaseException) -> RemoteError:

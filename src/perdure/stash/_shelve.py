@@ -19,7 +19,7 @@ from perdure.stash._base import check_name
 from perdure.stash._closeable import CloseableStash
 from perdure.stash._coded import CodedStash, package_of_caller
 from perdure.stash._disk import writing
-from perdure.stash._names import as_bytes, as_text
+from perdure.stash._names import as_bytes, read
 
 LOCK_WAIT_S = 10.0
 """How long one process waits for another to close the shelf."""
@@ -213,13 +213,13 @@ class ShelveStash(CodedStash, CloseableStash):
         """The names as they are now, in no particular order."""
         with self._shelf() as db:
             keys = db.keys()
-            return iter([as_text(key) for key in keys if key != _MARK])
+            return iter([read(key, str(self.path)) for key in keys if key != _MARK])
 
     def fill_mark(self) -> str | None:
         """See ``Stash.fill_mark``; kept in the shelf."""
         with self._shelf() as db:
             mark = db.get(_MARK, MISSING)
-            return None if mark is MISSING or mark is None else bytes(mark).decode()
+            return None if mark is MISSING or mark is None else bytes(mark).decode("utf-8", "replace")
 
     def set_fill_mark(self, text: str | None) -> None:
         """See ``Stash.set_fill_mark``; kept in the shelf."""

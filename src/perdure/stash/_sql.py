@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from perdure.errors import UsageError
+from perdure.extras import needed_module, without_password
 from perdure.fs import Fs
 from perdure.stash._base import check_name
-from perdure.stash._names import as_bytes, as_text, encode
-from perdure.stash._remote import RemoteStash, needed_module, remote_error, without_password
+from perdure.stash._names import as_bytes, encode, read
+from perdure.stash._remote import RemoteStash, remote_error
 
 KEY_CHARACTERS_MAX = 200
 BATCH = 500
@@ -157,7 +158,7 @@ class SqlStash(RemoteStash):
     def keys(self) -> Iterator[str]:
         """The names as they are now, in the order of their forms."""
         rows = self._run("listing the names", lambda db, on: db.names(on))
-        return (as_text(bytes(name)) for name in rows)
+        return iter([read(bytes(name), without_password(self.url)) for name in rows])
 
     def __len__(self) -> int:
         return self._run("counting", lambda db, on: db.count(on))
@@ -165,7 +166,7 @@ class SqlStash(RemoteStash):
     def fill_mark(self) -> str | None:
         """See ``Stash.fill_mark``; a row of its own."""
         data = self._run("asking for the mark", lambda db, on: db.value(on, _MARK))
-        return None if data is None else bytes(data).decode()
+        return None if data is None else bytes(data).decode("utf-8", "replace")
 
     def set_fill_mark(self, text: str | None) -> None:
         """See ``Stash.set_fill_mark``; a row of its own."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shelve as standard_shelve
+import shutil
+import sqlite3
 import stat
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
@@ -14,12 +17,15 @@ from typing import Any
 
 import pytest
 
-from perdure.errors import CodecError, CorruptError, MissingError, ReadOnlyError, StorageError, UsageError
+from perdure.errors import CodecError, CorruptError, MissingError, ReadOnlyError, StorageError, UsageError, WriteError
+from perdure.fs import Fs
 from perdure.stash import (
     DirectoryCompositeStash,
     DirectoryStash,
+    FsspecStash,
     IncrementKeyDirectoryStash,
     ShelveStash,
+    SqlStash,
     ZipStash,
     shelve,
 )
@@ -248,3 +254,76 @@ def test_processes_take_turns_at_a_shelf(tmp_path: Path) -> None:
 def shelve_some(path: Path, worker: int) -> None:
     for number in range(10):
         ShelveStash(path).dump(f"{worker}-{number}", number)
+
+
+# ---- hostile and damaged bytes ---------------------------------------------------------------------------------------
+
+
+def test_a_damaged_composite_can_be_replaced_and_deleted(tmp_path: Path) -> None:
+    stash = composite(tmp_path)
+    for harm in (lambda data: data[: len(data) // 2], lambda data: data[:30] + b"\xff" + data[31:]):
+        for mend in (lambda: stash.dump("a", DOCUMENT), lambda: stash.delete("a")):
+            stash.dump("a", DOCUMENT)
+            path = stash._items.key_to_path("a")
+            path.write_bytes(harm(path.read_bytes()))
+            with pytest.raises((CorruptError, CodecError)):
+                stash.load("a")
+            mend()
+            assert stash.get("a", "gone") in (DOCUMENT, "gone")
+    stash.clear()
+    assert list(tmp_path.rglob("*.dat")) == []
+
+
+@pytest.mark.parametrize(
+    "stored", [7, {"version": "1"}, {"version": 1, "parts": [], "rest": {}, "order": [], "item": 0}]
+)
+def test_an_item_that_is_none_of_a_composite_is_named(tmp_path: Path, stored: object) -> None:
+    stash = composite(tmp_path)
+    stash._items.dump("a", stored)
+    with pytest.raises(CorruptError, match="none of a composite"):
+        stash.load("a")
+    with pytest.raises(CorruptError, match="none of a composite"):
+        stash.remove_orphans()
+
+
+def test_a_name_that_is_no_text_is_named(tmp_path: Path) -> None:
+    with standard_shelve.open(str(tmp_path / "shelf")) as shelf:
+        shelf.dict[b"\xff\xfe"] = b""  # type: ignore[attr-defined]
+    with pytest.raises(CorruptError, match="no text"):
+        list(ShelveStash(tmp_path / "shelf").keys())
+    url = f"sqlite:///{tmp_path / 'items.db'}"
+    with SqlStash(url) as stash:
+        stash.dump("a", 1)
+        with sqlite3.connect(tmp_path / "items.db") as other:
+            other.execute("UPDATE perdure_stash SET name = x'ff'")
+        other.close()
+        with pytest.raises(CorruptError, match="no text"):
+            list(stash.keys())
+
+
+def test_a_local_folder_of_fsspec_that_was_deleted_is_made_again_and_refusals_are_those_of_a_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "items"
+    stash = FsspecStash(folder.as_uri())
+    for store in (
+        lambda: stash.dump("a", 1),
+        lambda: stash.set_many({"a": 1, "b": 2}),
+        lambda: stash.put_if_absent("a", 1),
+        lambda: stash.set_fill_mark("filled"),
+    ):
+        stash.dump("c", 3)
+        shutil.rmtree(folder)
+        store()
+        assert stash.get("a", 1) == 1
+    assert stash.fill_mark() == "filled"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Fs, "write_all", full)
+    with pytest.raises(WriteError, match="No space left") as caught:
+        stash.dump("a", 2)
+    assert caught.value.outcome == "not-written"
+    monkeypatch.undo()
+    assert stash.get("a", 1) == 1
