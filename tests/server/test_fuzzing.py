@@ -24,7 +24,7 @@ def run(server: Served, count: int, *, token: str | None) -> str:
     done = subprocess.run(
         [
             str(program), "run", f"{server.url}/openapi.json", "--checks", _CHECKS, "--max-examples", str(count),
-            "--phases", "examples,coverage,fuzzing", "--workers", "2", "--no-color", "--generation-database", "none",
+            "--phases", "examples,coverage,fuzzing", "--workers", "1", "--no-color", "--generation-database", "none",
             *headers,
         ],
         cwd=server.folder, capture_output=True, text=True, timeout=280,
@@ -37,7 +37,7 @@ def run(server: Served, count: int, *, token: str | None) -> str:
 @pytest.mark.timeout(300)
 def test_the_server_does_what_its_document_says(tmp_path: Path) -> None:
     with Served(tmp_path, "--durability", "everysec", app=APP) as server:
-        out = run(server, 12, token=BOTH)
+        out = run(server, 6, token=BOTH)
         assert "passed" in out.lower() or "No issues found" in out
         assert server.is_running()
         assert server.request("GET", "/health").json == {"status": "ok"}

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from perdure.client._requests import Response, Target, response_of
 from perdure.errors import ClosedError
@@ -26,6 +27,30 @@ class BrokenError(Exception):
     """The connection broke, or no answer came in time: the server may have seen the request, and may not."""
 
 
+class _WholeHttp(http.client.HTTPConnection):
+    """Sends head and body of a request at once: the server wakes up once, and one packet goes out."""
+
+    def request_whole(self, verb: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> None:
+        self._parts: list[bytes] | None = []
+        try:
+            self.request(verb, path, body, headers)
+            parts, self._parts = self._parts, None
+            self.send(b"".join(parts))
+        finally:
+            self._parts = None
+
+    def send(self, data: Any) -> None:
+        if getattr(self, "_parts", None) is None:
+            super().send(data)
+        else:
+            assert self._parts is not None
+            self._parts.append(data)
+
+
+class _WholeHttps(_WholeHttp, http.client.HTTPSConnection):
+    """The same over TLS."""
+
+
 class Line:
     """One connection, made when it is needed and again when it broke. One thread at a time uses it.
 
@@ -37,7 +62,7 @@ class Line:
         self._context = context
         self._id = secrets.token_bytes(16)
         self._counter = 0
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection: _WholeHttp | None = None
 
     def next_key(self) -> str:
         """For the next command."""
@@ -54,7 +79,7 @@ class Line:
             self.close()
             raise NotSentError(error) from error
         try:
-            connection.request(verb, path, body, dict(headers))
+            connection.request_whole(verb, path, body, headers)
             answer = connection.getresponse()
             content = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -68,16 +93,16 @@ class Line:
             self.close()
         return response_of(answer.status, answer.headers, content)
 
-    def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
+    def _connected(self, timeout_s: float) -> _WholeHttp:
         connection = self._connection
         if connection is not None and connection.sock is not None:
             connection.sock.settimeout(timeout_s)
             return connection
         target = self._target
         if target.is_secure:
-            connection = http.client.HTTPSConnection(target.host, target.port, timeout=timeout_s, context=self._context)
+            connection = _WholeHttps(target.host, target.port, timeout=timeout_s, context=self._context)
         else:
-            connection = http.client.HTTPConnection(target.host, target.port, timeout=timeout_s)
+            connection = _WholeHttp(target.host, target.port, timeout=timeout_s)
         self._connection = connection
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

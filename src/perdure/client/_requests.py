@@ -95,11 +95,7 @@ class Response:
 
 def request_for(target: Target, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
     """Raises ``TypeError`` as the method itself would, and ``CodecError`` where an argument cannot be sent."""
-    if method.parameters is not None:
-        try:
-            method.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{method.name}() {error}") from None
+    method.check_shape(args, kwargs)
     kind, body = encode_call(method.name, args, kwargs, target.codec)
     headers = {**target.headers(), "Content-Type": kind}
     return Request(method, f"{target.prefix}/call/{quote(method.name)}", headers, body)

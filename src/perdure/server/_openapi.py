@@ -74,8 +74,15 @@ def _schemas(hints: Iterable[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     found, components = msgspec.json.schema_components(
         usable, schema_hook=_schema_of_object, ref_template="#/components/schemas/{name}"
     )
-    schemas.update({repr(hint): schema for hint, schema in zip(usable, found, strict=True)})
-    return schemas, components
+    schemas.update({repr(hint): _as_taken(schema) for hint, schema in zip(usable, found, strict=True)})
+    return schemas, {name: _as_taken(schema) for name, schema in components.items()}
+
+
+def _as_taken(schema: Any) -> Any:
+    """What is taken is a little more than msgspec says: of equal members of a set one is kept."""
+    if isinstance(schema, dict):
+        return {key: _as_taken(value) for key, value in schema.items() if key != "uniqueItems"}
+    return [_as_taken(value) for value in schema] if isinstance(schema, list) else schema
 
 
 def _schema_of_object(kind: type) -> dict[str, Any]:

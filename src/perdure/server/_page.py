@@ -27,8 +27,8 @@ STATIC_TYPES = {
     "page.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-_COMMANDS_SHOWN = 12
-_ARGUMENTS_LENGTH_MAX = 160
+_COMMANDS_SHOWN = 10
+_ARGUMENTS_LENGTH_MAX = 90
 
 
 class Page:

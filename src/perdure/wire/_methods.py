@@ -76,6 +76,18 @@ class Method:
             [inspect.Parameter(each.name, each.kind, default=each.default) for each in self.parameters]
         )
 
+    def check_shape(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raises ``TypeError``, as the method itself would, where there are too many arguments, or too few."""
+        plain = self._by_position
+        if self.parameters is None or (
+            plain is not None and not kwargs and self._required_count <= len(args) <= len(plain)
+        ):
+            return
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.name}() {error}") from None
+
     def bind(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], *, text_keys: bool = False
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
