@@ -140,8 +140,7 @@ def open(
             clock=clock, fs=fs or Fs(),
         )  # fmt: skip
     codec = get_codec(codec, package=package_of(cls), allow=(*allow, SystemClock, cls), renames=renames)
-    state = ObjectState(cls, codec, renames=renames)
-    initial = _with_clock(cls, initial)
+    state, initial = ObjectState(cls, codec, renames=renames), _with_clock(cls, initial)
     if on_engine:
         return open_on_engine(
             str(where), state, initial, engine, snapshot=snapshot, keep_history=keep_history, read_only=mode == "r",
