@@ -1,6 +1,6 @@
 """The text of a function: what it does, written the same on every Python from 3.11.
 
-Taken from the syntax tree, in a form of our own, because ``ast.dump`` and ``ast.unparse`` differ between Python versions.
+Taken from the syntax tree, in a form of our own: ``ast.dump`` and ``ast.unparse`` differ between Python versions.
 Comments, formatting, docstrings, type hints and line numbers leave it as it is.
 """
 
@@ -26,8 +26,8 @@ _MADE_BY_DATACLASS = frozenset(
 def text_of(function: FunctionType, node: ast.AST | None, owner: type | None) -> str:
     """What ``function`` does. ``node``: its syntax tree, if it was found; ``owner``: the class that holds it, if any.
 
-    The methods that ``@dataclass`` and ``namedtuple`` make have no source, and each Python makes them otherwise: of them
-    counts what the class says of its fields. Where else there is no tree it is the compiled code, tagged with the Python
+    Methods that ``@dataclass`` and ``namedtuple`` make have no source, and each Python makes them otherwise: of them
+    counts what the class says of its fields. Where else there is no tree it is the compiled code, tagged with Python's
     version.
     """
     if node is not None:

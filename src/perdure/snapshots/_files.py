@@ -38,6 +38,7 @@ class FileSnapshotStore:
         self.directory = directory
         self._fs = fs or Fs()
         self._secrets = tuple(secrets)
+        self._whole: set[int] = set()  # Seqs of snapshots whose whole content was read and found right.
 
     @property
     def fs(self) -> Fs:
@@ -92,6 +93,7 @@ class FileSnapshotStore:
             raise WriteError(
                 f"the snapshot could not be published: {error.strerror}", path=path, seq=header.seq, outcome="unknown"
             ) from error
+        self._whole.add(header.seq)  # It was proven before.
         return Snapshot(header, path, size_bytes)
 
     def discard(self, draft: str) -> None:
@@ -139,6 +141,7 @@ class FileSnapshotStore:
             with self.reader(snapshot.name) as reader:
                 # All blocks first: damage must not reach a decoder, whatever the decoder makes of it.
                 reader.verify_content()
+                self._whole.add(snapshot.seq)
                 return load(io.BufferedReader(reader, SNAPSHOT_BLOCK_BYTES)), reader.digest
         except OSError as error:
             raise StorageError(f"the snapshot cannot be read: {error.strerror}", path=snapshot.name) from error
@@ -153,13 +156,27 @@ class FileSnapshotStore:
         return reader
 
     def prune(self, keep: int) -> int:
-        """See ``SnapshotStore.prune``."""
+        """See ``SnapshotStore.prune``. A damaged one counts for nothing; it goes when all that are kept are newer."""
         try:
-            readable = [snapshot.seq for snapshot in self.newest_first()]
+            seqs = self.seqs()
         except StorageError:
             return 0
-        oldest = readable[: max(1, keep)][-1] if readable else 0
-        for seq in readable[max(1, keep) :]:
-            with contextlib.suppress(OSError):
-                self._fs.unlink(self.path_of(seq))
-        return oldest
+        kept: list[int] = []
+        for seq in seqs:
+            if len(kept) >= max(1, keep):
+                with contextlib.suppress(OSError):
+                    self._fs.unlink(self.path_of(seq))
+            elif self._is_whole(seq):
+                kept.append(seq)
+        return kept[-1] if kept else 0
+
+    def _is_whole(self, seq: int) -> bool:
+        """Reads it, unless this store has read or proven it before: then its header will do."""
+        try:
+            with self.reader(self.path_of(seq)) as reader:
+                if seq not in self._whole:
+                    reader.verify_content()
+        except (StorageError, OSError):
+            return False
+        self._whole.add(seq)
+        return True

@@ -122,12 +122,13 @@ class SnapshotReader(io.RawIOBase):
     methods that unpicklers want.
     """
 
+    _fd = -1  # Of the class: the interpreter closes what it throws away, even before it has a descriptor.
+
     def __init__(self, fs: Fs, path: str, secrets: Sequence[bytes] = ()) -> None:
         """Raises ``CorruptError`` where header, trailer or authentication code are wrong, before any content is
-        read.
+        read. Whether the content is the one that they speak of: see ``verify_content``.
         """
         super().__init__()
-        self._fd = -1  # Before anything can fail: the interpreter closes what it throws away.
         self._fs = fs
         self._path = path
         self._fd = fs.open_for_reading(path)
@@ -170,14 +171,9 @@ class SnapshotReader(io.RawIOBase):
                     "the snapshot carries an authentication code", path=self._path, hint="open it with its secret="
                 )
             return
-        # Before anything of the content is decoded: the code covers the hash, and the hash must be that of the blocks.
-        if not self.authentic or self._hash_of_blocks() != self._content_hash:
-            raise self._damaged(
-                self._first_block,
-                "its content is not authentic"
-                if self.authentic
-                else "it was written without a secret, or its code was taken away",
-            )
+        if not self.authentic:
+            raise self._damaged(self._first_block, "it was written without a secret, or its code was taken away")
+        # The code covers the hash; that the blocks have this hash is checked before anything of them is decoded.
         for secret in secrets:
             code = _code(secret, self._header_bytes, self._content_bytes, self._content_hash, self.digest)
             if hmac.compare_digest(code, self._stored_code):
@@ -192,7 +188,10 @@ class SnapshotReader(io.RawIOBase):
         return total.digest()
 
     def verify_content(self) -> None:
-        """Reads everything once more and compares with the stored hash. Raises ``CorruptError``."""
+        """Reads everything and compares with the stored hash: to be called before anything is decoded.
+
+        Raises ``CorruptError``.
+        """
         if self._hash_of_blocks() != self._content_hash:
             raise self._damaged(self._first_block, "its content does not have the stored hash")
 
