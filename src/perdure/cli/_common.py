@@ -18,6 +18,21 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 directory_argument = click.argument("directory", metavar="DIR", type=click.Path(file_okay=True))
 json_option = click.option("--json", "as_json", is_flag=True, help="For machines: JSON.")
 
+codec_option = click.option(
+    "--codec",
+    type=click.Choice(("pickle", "json", "msgpack")),
+    default="pickle",
+    show_default=True,
+    help="What it is stored with, as codec= has it.",
+)
+durability_option = click.option(
+    "--durability",
+    type=click.Choice(("always", "everysec", "never")),
+    default="always",
+    show_default=True,
+    help="When a command is answered: once it is synced, or before.",
+)
+
 
 def secret_option(function: Function) -> Function:
     """``--secret-file``, which arrives as ``secrets``: the keys in it."""

@@ -15,7 +15,14 @@ import click
 
 import perdure
 from perdure.cli._app import App, load_app
-from perdure.cli._common import class_options, emit_json, json_option, secret_option
+from perdure.cli._common import (
+    class_options,
+    codec_option,
+    durability_option,
+    emit_json,
+    json_option,
+    secret_option,
+)
 from perdure.errors import UsageError
 from perdure.fs import Fs
 
@@ -27,8 +34,8 @@ _LOOK_S = 0.2
 @click.argument("url", metavar="URL")
 @click.option("--dir", "directory", metavar="DIR", required=True, help="Where the replica keeps its files.")
 @click.option("--token-file", metavar="FILE", help="A file that holds the primary's token and nothing else.")
-@click.option("--codec", type=click.Choice(("pickle", "json", "msgpack")), default="pickle", show_default=True)
-@click.option("--durability", type=click.Choice(("always", "everysec", "never")), default="always", show_default=True)
+@codec_option
+@durability_option
 @click.option("--promote", is_flag=True, help="Make the replica in DIR a writer, tell the old one, and end.")
 @class_options
 @secret_option

@@ -11,7 +11,14 @@ import click
 
 from perdure import control
 from perdure.cli._app import App, load_app
-from perdure.cli._common import class_options, emit_json, json_option, secret_option
+from perdure.cli._common import (
+    class_options,
+    codec_option,
+    durability_option,
+    emit_json,
+    json_option,
+    secret_option,
+)
 
 
 @click.command(short_help="Serve a system over HTTP.")
@@ -22,8 +29,8 @@ from perdure.cli._common import class_options, emit_json, json_option, secret_op
 @click.option("--token-file", metavar="FILE", help="A line for each token: SCOPES TOKEN [NAME]. Only you may read it.")
 @click.option("--tls-cert", metavar="FILE", help="The certificate, PEM.")
 @click.option("--tls-key", metavar="FILE", help="Its key, PEM.")
-@click.option("--codec", type=click.Choice(("pickle", "json", "msgpack")), default="pickle", show_default=True)
-@click.option("--durability", type=click.Choice(("always", "everysec", "never")), default="always", show_default=True)
+@codec_option
+@durability_option
 @click.option("--keep-history", is_flag=True, help="Prune nothing, so that any past moment can be looked at.")
 @click.option("--body-bytes-max", type=click.IntRange(min=1), help="The largest body of a request.")
 @click.option("--calls-max", type=click.IntRange(min=1), help="Calls at once; further ones are asked to come again.")
