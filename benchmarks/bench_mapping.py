@@ -230,8 +230,13 @@ def _makers(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
         file = module.File(folder / "zict", memmap=False)
         return module.Func(lambda value: pickle.dumps(value, pickle.HIGHEST_PROTOCOL), _loads, file)
 
+    def rocksdict() -> Any:
+        return importlib.import_module("rocksdict").Rdict(str(folder / "rocksdict"))
+
     yield "sqlitedict", sqlitedict
     yield "diskcache", diskcache
+    yield "lmdb", lambda: _Lmdb(str(folder / "lmdb"))
+    yield "rocksdict", rocksdict
     yield "ZODB", lambda: _Zodb(str(folder / "zodb.fs"))
     yield "zict on files", zict
     for kind in ("dumb", "gnu", "sqlite3"):
@@ -247,6 +252,24 @@ def _makers(folder: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
 def _loads(data: bytes) -> Any:
     # Written by this process a moment ago.
     return pickle.loads(data)
+
+
+class _Lmdb:
+    """A transaction for each change, handed to the operating system and not synced; values as JSON."""
+
+    def __init__(self, path: str) -> None:
+        self._env = importlib.import_module("lmdb").open(path, map_size=1 << 30, sync=False)
+
+    def __getitem__(self, key: str) -> Any:
+        with self._env.begin() as transaction:
+            return json.loads(transaction.get(key.encode()))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        with self._env.begin(write=True) as transaction:
+            transaction.put(key.encode(), json.dumps(value).encode())
+
+    def close(self) -> None:
+        self._env.close()
 
 
 class _Zodb:
@@ -286,7 +309,7 @@ def table(rows: list[Row]) -> Table:
 
 def against(rows: list[Row]) -> list[Against]:
     """The rows about others."""
-    names = ("sqlitedict", "diskcache", "shelve", "ZODB", "zict")
+    names = ("sqlitedict", "diskcache", "shelve", "lmdb", "rocksdict", "ZODB", "zict")
     return [
         Against(row.candidate, f"PersistentDict: {row.case}", row.ratio)
         for row in rows
