@@ -216,7 +216,7 @@ def test_what_a_reader_beside_the_writer_has_shown_survives_a_power_cut(name: st
 
 @pytest.mark.mistake
 def test_a_reader_that_shows_what_is_not_durable_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def everything(follower: DirectoryFollower) -> list[Any]:
+    def everything(follower: DirectoryFollower, *_: object) -> list[Any]:
         settled, follower._pending = follower._pending, []
         return settled
 
