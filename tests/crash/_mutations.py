@@ -58,7 +58,7 @@ MUTATIONS: dict[str, Mutation] = {
         "            size_bytes = self._fs.stat(draft).st_size\n"
         "            for old in self.seqs():\n"
         "                self._fs.unlink(self.path_of(old))\n",
-        (CRASH + "test_power_cuts.py::test_acknowledged_entries_survive_a_power_cut_at_every_step[snapshots]",),
+        (CRASH + "test_power_cuts.py::test_acknowledged_entries_survive_a_power_cut_at_every_step[everything]",),
     ),
     "I13: a snapshot is written in place": Mutation(
         "snapshots/_files.py",

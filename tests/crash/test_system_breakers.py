@@ -324,7 +324,7 @@ def kill_everywhere(directory: Path, calls: list[str], seconds_max: float) -> in
 @pytest.mark.skipif(not strace_is_there(), reason="needs strace")
 def test_killed_at_every_system_call_nothing_answered_is_lost(directory: Path, crash_seconds: float) -> None:
     calls = ["fdatasync", "write", "openat", "rename", "unlink", "fsync", "mkdir", "flock"]
-    assert kill_everywhere(directory, calls, max(60.0, crash_seconds))
+    assert kill_everywhere(directory, calls, max(15.0, crash_seconds))
 
 
 # ---- limits
