@@ -39,14 +39,14 @@ class Following(Replica):
 
     def __init__(self, log: Log, state: State, snapshots: BlobSnapshots) -> None:
         super().__init__(log, state, snapshots)
-        self.path = log.url
+        self.path: str = log.url
         self.lock: Any = self.state_lock
         """What a query holds. Once the node has stopped, entering it raises."""
         self.failure: PerdureError | None = None
-        self.reachable = True
-        self.moved = threading.Condition()
+        self.reachable: bool = True
+        self.moved: threading.Condition = threading.Condition()
         """Told whenever something was applied, and at the end."""
-        self.stopped = threading.Event()
+        self.stopped: threading.Event = threading.Event()
         self.batches: dict[bytes, Batch] = {}
         """What this node has appended, or is about to, and has not answered. Under ``order``."""
 

@@ -78,11 +78,11 @@ class Node(Following):
     ) -> None:
         """The replica's state is up to date when ``start`` is called."""
         super().__init__(log, state, snapshots)
-        self.keeper = Keeper(self, snapshot=snapshot if writes else "manual", keep_history=keep_history)
+        self.keeper: Keeper = Keeper(self, snapshot=snapshot if writes else "manual", keep_history=keep_history)
         self.timeout_s = timeout_s
-        self.session = os.urandom(16)
-        self.leads = False
-        self.journal = Commands(self)
+        self.session: bytes = os.urandom(16)
+        self.leads: bool = False
+        self.journal: Commands = Commands(self)
         self.writes = writes
         self._outbox = Outbox(self.session, self.code, clock or WallClock(), log.capabilities.entry_bytes_max)
         self._closed = False
@@ -130,7 +130,7 @@ class Node(Following):
 
     def is_querying(self) -> bool:
         """See ``Machine.is_querying``."""
-        return self.state_lock._is_owned()  # type: ignore[attr-defined,no-any-return]
+        return self.state_lock._is_owned()  # type: ignore[no-any-return]
 
     def known_outcomes(self) -> tuple[int, dict[int, Outcome]]:
         """The last seq applied, and what is remembered of commands that did not simply return."""
@@ -396,7 +396,7 @@ class Node(Following):
                 thread.join(10)
         self._outbox.refuse(self.failure or ClosedError("it was closed", path=self.path))
         if self.failure is None:
-            self.lock = Refusing(ClosedError("it was closed", path=self.path))
+            self.lock: Any = Refusing(ClosedError("it was closed", path=self.path))
         if self.snapshots.blobs is not self.log.blobs:
             self.snapshots.blobs.close()
         self.snapshots.close()

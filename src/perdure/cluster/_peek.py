@@ -35,7 +35,7 @@ class Peek:
                 self.snapshots.append((name, snapshot, Place.found_in(snapshot.header, name)))
             except (CorruptError, MissingError):
                 continue
-        self.description = self._description()
+        self.description: dict[str, Any] = self._description()
 
     def _description(self) -> dict[str, Any]:
         if self.snapshots:
@@ -99,7 +99,7 @@ class LogReader:
         if not starts:
             raise MissingError("no snapshot that the log goes on from is there", path=found.log.url)
         self._replica.take_over(starts[-1][1])
-        self.first_seq = self._replica.seq + 1
+        self.first_seq: int = self._replica.seq + 1
         self._told: list[Entry] = []
         self._replica.subscribe(self._note)
 

@@ -69,18 +69,18 @@ class Replica:
         self.state = state
         self.snapshots = snapshots
         self.companion: Companion | None = None
-        self.moment = Moment(log.log_id)
-        self.receipts = Receipts()
-        self.order = threading.RLock()
-        self.state_lock = threading.RLock()
-        self.seq = 0
-        self.position = 0
-        self.last_id = b""
-        self.last_at_ns = 0
-        self.term = b""
-        self.term_position = 0
-        self.code = code_of(state.description)
-        self.other_code = False
+        self.moment: Moment = Moment(log.log_id)
+        self.receipts: Receipts = Receipts()
+        self.order: Any = threading.RLock()
+        self.state_lock: Any = threading.RLock()
+        self.seq: int = 0
+        self.position: int = 0
+        self.last_id: bytes = b""
+        self.last_at_ns: int = 0
+        self.term: bytes = b""
+        self.term_position: int = 0
+        self.code: int = code_of(state.description)
+        self.other_code: bool = False
         self.outcomes: dict[int, Outcome] = {}
         """Of the commands that did not simply return, as far back as ``waymarks`` reach."""
         self.waymarks: list[tuple[int, int, int]] = []
@@ -364,7 +364,7 @@ class Commands:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self.log_id = replica.log.log_id
+        self.log_id: bytes = replica.log.log_id
 
     @property
     def last_seq(self) -> int:

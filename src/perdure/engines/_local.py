@@ -106,8 +106,8 @@ class JournalLog:
         self._closed = False
         self.url = url
         self.blobs = blobs
-        self.log_id = journal.log_id
-        self.capabilities = LogCapabilities(
+        self.log_id: bytes = journal.log_id
+        self.capabilities: LogCapabilities = LogCapabilities(
             min(journal.capabilities.entry_bytes_max - ID_BYTES, 1 << 26),
             journal.capabilities.durability,
             level,

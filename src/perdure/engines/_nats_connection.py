@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -23,6 +25,8 @@ Result = TypeVar("Result")
 VERSION_MIN = (2, 12)
 REQUEST_S = 3.0
 _CONNECT_S = 8.0
+_REFUSED_S = 2.0  # How long a server that is being started again is waited for.
+_LOOK_S = 0.01
 _HEADER_BYTES = 512  # Of a message: what a server counts beside the data.
 
 
@@ -56,11 +60,41 @@ class NatsConnection:
             self.loop.close()
 
     def _connected(self, connect_s: float) -> Any:
-        options = self._options()
+        """A client that has connected. The driver would try for ever, also where trying again cannot help."""
+        client = self._client_class()()
+        work = asyncio.run_coroutine_threadsafe(client.connect(**self._options()), self.loop)
+        started = time.monotonic()
+        while not work.done():
+            waited_s = time.monotonic() - started
+            final = self._last_error is not None and isinstance(self._refused(self._last_error), UnauthorizedError)
+            refused = isinstance(self._last_error, ConnectionRefusedError | socket.gaierror) and waited_s > _REFUSED_S
+            if final or refused or waited_s > connect_s:
+                work.cancel()
+                break
+            time.sleep(_LOOK_S)
         try:
-            return self.call(self._nats.connect(**options), connect_s)
-        except (UnreachableError, self._nats.errors.Error, OSError, ssl.SSLError, ValueError) as error:
+            work.result()
+        except CancelledError as error:
+            raise self._refused(self._last_error or TimeoutError("no answer in time")) from error
+        except (self._nats.errors.Error, OSError, ssl.SSLError, ValueError) as error:
             raise self._refused(self._last_error or error) from error
+        return client
+
+    def _client_class(self) -> Any:
+        """The driver's client; where TLS is wanted, one that says nothing to a server that does not ask for it."""
+        errors = self._nats.errors
+        base = needed_module("nats.aio.client", "nats").Client
+        if self.url.options.get("tls") != "1" and "ca" not in self.url.options:
+            return base
+
+        class Secure(base):  # type: ignore[misc,valid-type]
+            async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+                # Whoever sits in between can take the word away. The driver would then send the password in the clear.
+                if initial_connection and not info.get("tls_required"):
+                    raise errors.SecureConnWantedError
+                await super()._process_info(info, initial_connection)
+
+        return Secure
 
     def _options(self) -> dict[str, Any]:
         url, options = self.url, self.url.options

@@ -22,6 +22,7 @@ from perdure.extras import needed_module
 
 VERSION_MIN = 120000
 _STATEMENT_MS = 8000
+_UNAUTHORIZED = ("authentication failed", "no password supplied", "no pg_hba.conf entry", 'FATAL: role "')
 
 
 class PostgresConnection:
@@ -82,9 +83,10 @@ class PostgresConnection:
     def _no_connection(self, error: Any) -> PerdureError:
         said = " ".join(str(error).split())
         state = error.sqlstate or ""
-        if state.startswith("28") or "password authentication failed" in said or "no password supplied" in said:
+        # Before a session there is no state, only words.
+        if state.startswith("28") or any(words in said for words in _UNAUTHORIZED):
             return UnauthorizedError(f"the server wants other credentials: {said}", path=self._url.shown)
-        if state == "3D000" or ("database" in said and "does not exist" in said):
+        if state == "3D000" or ('database "' in said and "does not exist" in said):
             return UsageError(f"there is no such database: {said}", path=self._url.shown, hint="createdb makes one")
         return UnreachableError(f"nobody answers: {said}", path=self._url.shown, hint="is the server running?")
 
