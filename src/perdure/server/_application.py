@@ -58,8 +58,8 @@ class Application:
         any_host: bool = False,
     ) -> None:
         self._system = system_of(system)
-        self.limits = limits or ServerLimits()
-        self.tokens = tokens or Tokens()
+        self.limits: ServerLimits = limits or ServerLimits()
+        self.tokens: Tokens = tokens or Tokens()
         self._counts = Counts()
         self._access = Access(self.tokens, any_host=any_host)
         self._codec = wire_codec(self._system.state.cls, allow)
