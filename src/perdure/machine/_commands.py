@@ -129,7 +129,8 @@ class Commands:
             self._led = self._grouped
             try:
                 with self._order:
-                    if exclusive and not client and not self.owed and self.companion is None:
+                    repeated = client and self.receipts.has_run(client, counter)
+                    if exclusive and not repeated and not self.owed and self.companion is None:
                         self._commit_alone(pending)
                     else:
                         self._commit([pending], pending, exclusive)
@@ -330,6 +331,8 @@ class Commands:
                 self._note_error(pending, error, own=True)
             finally:
                 running.moment = before
+            if pending.client and not is_interruption(pending.error):
+                self._note_request(pending)
         if self._subscribers:
             self._tell(pending)
         self._applied_seq = pending.seq

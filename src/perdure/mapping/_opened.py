@@ -28,11 +28,13 @@ from perdure.mapping._values import SCALARS, Values, encode_json, track
 class Request:
     """A change that another process asks for, and may ask for again. ``answer``: what that one is told.
 
-    The entry that is written next is the request's, and only that one.
+    The entry that is written next is the request's, and only that one. ``wants_answer``: whoever makes the change says
+    before it what the answer is.
     """
 
     client: bytes
     counter: int
+    wants_answer: bool = False
     answer: Any = None
 
 
@@ -116,6 +118,7 @@ class Opened:
         """Takes a key out, and returns what it had. Raises ``KeyError``: nothing is journaled then."""
         with self.lock:
             value = self.state.data[key]
+            self.answer(value)
             payload = b'{"do":"delete","args":[%b]}' % _key_text(key)
             self._submit(payload, dict_delete, self.state, (key,), key)
             return value
@@ -177,7 +180,15 @@ class Opened:
             self.machine.handle(payload, call)
         else:
             self.request = None
+            answer = request.answer
+            if answer is not None:
+                payload, call = self.state.answering(payload, call, answer)
             self.machine.handle(payload, call, client=request.client, counter=request.counter)
+
+    def answer(self, value: Any) -> None:
+        """Whoever asked for the change that comes next is told this. The caller holds ``lock``."""
+        if self.request is not None and self.request.wants_answer:
+            self.request.answer = value
 
     def _hold(self, payload: bytes | None, function: Any, owner: Any, args: Any, key: Any) -> None:
         assert self._held is not None
@@ -271,15 +282,8 @@ class Opened:
         if payload is None:
             held.settle()
         else:
-            request = self.request
-            answer = request.answer if request is not None else None
-
-            def settle() -> Any:
-                # By the command itself: from its place in the journal on a snapshot holds these changes.
-                held.settle()
-                return answer
-
-            self._handle(self.state.with_answer(payload, answer), call_of(settle))
+            # Settled by the command itself: from its place in the journal on a snapshot holds these changes.
+            self._handle(payload, call_of(held.settle))
         if self._holding:
             self._held = Held(self.state, self)
 

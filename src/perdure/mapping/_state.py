@@ -171,13 +171,18 @@ class DictState(Root):
         """See ``State.execute``."""
         return self.run(self.decode(payload))
 
-    def with_answer(self, payload: bytes, answer: Any) -> bytes:
-        """A change's payload with what whoever asked for it is told. Raises ``CodecError``."""
-        if answer is None:
-            return payload
+    def answering(self, payload: bytes, call: Call, answer: Any) -> tuple[bytes, Call]:
+        """The same change with what whoever asked for it is told. Raises ``CodecError``."""
         if _is_same_in_json(answer):
-            return b'%b,"answer":%b}' % (payload[:-1], encode_json(answer))
-        return b'%b,"packed":"%b"}' % (payload[:-1], base64.b64encode(self.answers.encode(answer)))
+            payload = b'%b,"answer":%b}' % (payload[:-1], encode_json(answer))
+        else:
+            payload = b'%b,"packed":"%b"}' % (payload[:-1], base64.b64encode(self.answers.encode(answer)))
+
+        def run() -> Any:
+            self.run(call)
+            return answer
+
+        return payload, call_of(run)
 
     def _replay(self, change: Change) -> Any:
         """Makes a change as the journal holds it, and returns the answer that it had.

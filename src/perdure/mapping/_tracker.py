@@ -319,6 +319,7 @@ class Tracker(PersistentDict):
             now_ns = self._opened.now_ns()
             keys = list(self._free_keys(n, now_ns))
             if keys:
+                self._opened.answer(keys)
                 lease = {"worker": worker, "until": now_ns + lease_ns}
                 with self.transaction() if len(keys) > 1 else nullcontext():
                     for key in keys:

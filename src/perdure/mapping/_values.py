@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from math import isfinite
 from typing import Any, Protocol
 
@@ -18,8 +19,8 @@ from perdure.mapping._tracked_list import TrackedList
 SCALARS = frozenset({str, int, bool, type(None)})
 """Types whose values are stored as they are, by exact type. A float must be finite besides."""
 
-encode_json = msgspec.json.Encoder().encode
-decode_json = msgspec.json.Decoder().decode
+encode_json: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+decode_json: Callable[[bytes | str], Any] = msgspec.json.Decoder().decode
 
 
 class Values(Protocol):

@@ -131,6 +131,8 @@ class ServedDict:
         special = self._special.get(do)
         if special is not None:
             return special(client, counter, *args)
+        if do == "pop" or (do == "claim" and (args == (1,) or not args)):
+            return self._told(client, counter, lambda: getattr(target, do)(*args, **kwargs))
         if do in _ANSWERING:
             return self._answered(client, counter, lambda: getattr(target, do)(*args, **kwargs))
         if do in _JOB_SELECTIONS:
@@ -165,6 +167,14 @@ class ServedDict:
         if error is not None:
             raise error
         return result
+
+    def _told(self, client: bytes, counter: int, operation: Callable[[], Any]) -> Answer:
+        """An operation of one change that tells its answer before."""
+        with self._requested(client, counter) as request:
+            if request is None:
+                return self._value(self._first_answer(client, counter))
+            request.wants_answer = True
+            return self._value(operation())
 
     def _answered(self, client: bytes, counter: int, operation: Callable[[], Any], made: bool = False) -> Answer:
         """An operation whose answer must be in the journal together with its change. ``made``: also where that is a
@@ -259,6 +269,11 @@ class ServedDict:
         return VALUE, values
 
     def _apply(self, client: bytes, counter: int, operation: Any) -> Answer:
+        if operation.get("do") in _SILENT:
+            with self._requested(client, counter) as request:
+                if request is not None:
+                    apply(self._target, operation)
+            return DONE
         return self._answered(client, counter, lambda: apply(self._target, operation))
 
     def _convert(self, client: bytes, counter: int, max_tries: int) -> Answer:
