@@ -18,6 +18,8 @@ class Arguments:
         self._defaults = tuple(each.default for each in parameters if each.default is not each.empty)
         self._keywords = next((each.name for each in parameters if each.kind is each.VAR_KEYWORD), None)
         self.first = parameters[0].name if parameters else None
+        self.count_plain = self._count if self._plain else -1
+        """With so many positional arguments, and no others, these are the values."""
 
     def values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The value of each parameter, in the order of the signature.

@@ -14,6 +14,8 @@ from typing import Any
 from perdure.memo._store import Stamp
 from perdure.missing import MISSING
 
+_monotonic_s = time.monotonic
+
 BELIEVED_S = 1.0
 ITEMS_MAX = 2048
 ITEM_BYTES_MAX = 64 * 1024
@@ -39,7 +41,7 @@ class Kept:
 
     def believe(self, expires_in_s: float | None) -> None:
         """Believe it from now on for a while."""
-        self.until_s = time.monotonic() + (BELIEVED_S if expires_in_s is None else min(BELIEVED_S, expires_in_s))
+        self.until_s = _monotonic_s() + (BELIEVED_S if expires_in_s is None else min(BELIEVED_S, expires_in_s))
 
 
 class Front:

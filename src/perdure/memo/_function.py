@@ -18,7 +18,7 @@ from perdure.memo._arrays import is_mappable
 from perdure.memo._code import code_digest
 from perdure.memo._entry import Entry, Kind
 from perdure.memo._front import Front, Kept, is_immutable
-from perdure.memo._keys import SCALARS, key_of
+from perdure.memo._keys import SCALARS, key_of, key_of_scalars
 from perdure.memo._store import Stamp, Store
 from perdure.memo._turns import Turns
 from perdure.memo._warnings import warn
@@ -76,6 +76,8 @@ class Memo(Generic[P, R]):
         self._name = function_name(function)
         self._prefix = self._name.encode() + b"\0" + repr(settings.version).encode("utf-8", "surrogatepass") + b"\0"
         self._is_method = is_method(function, self._arguments.first)
+        # With so many arguments, all scalars, the key is that of the arguments as they are.
+        self._count_plain = -1 if self._is_method or settings.key is not None else self._arguments.count_plain
         self._turns = Turns(f"the result of {function.__qualname__}")
         self._code: bytes | None = None
         self._has_warned_of_code = False
@@ -151,7 +153,10 @@ class Memo(Generic[P, R]):
     # ---- how it is found
 
     def _ask(self, args: tuple[Any, ...], kwargs: dict[str, Any], plain: Any) -> Any:
-        key = self._key(args, kwargs)
+        if plain is not None and len(args) == self._count_plain:
+            key = key_of_scalars(self._prefix, args)
+        else:
+            key = self._key(args, kwargs)
         found = self._recall(key, plain)
         if found is None:
             # Threads of this process take turns here, processes below. After each wait it may be there.
@@ -199,8 +204,9 @@ class Memo(Generic[P, R]):
         return True
 
     def _load(self, key: bytes, plain: Any) -> Found | None:
-        self._store.prepare_to_read()
-        read = self._store.read(key)
+        store = self._store
+        store.prepare_to_read()
+        read = store.read(key)
         if read is None or not self._may_use(read[0]):
             return None
         entry, stamp = read
@@ -236,14 +242,15 @@ class Memo(Generic[P, R]):
             self._front.keep_plain(plain, kept)
 
     def _may_use(self, entry: Entry) -> bool:
-        if entry.codec != self._settings.codec.name:
+        settings = self._settings
+        if entry.codec != settings.codec.name:
             return False
-        if entry.kind == "raised" and not self._settings.exceptions:
+        if entry.kind == "raised" and not settings.exceptions:
             return False
-        if self._is_expired(entry.made_at_ns):
+        if settings.expire_s is not None and self._is_expired(entry.made_at_ns):
             return False
-        policy = self._settings.on_code_change
-        if policy == "ignore" or entry.code == self._code_digest():
+        policy = settings.on_code_change
+        if policy == "ignore" or entry.code == (self._code or self._code_digest()):
             return True
         if policy == "recompute":
             return False

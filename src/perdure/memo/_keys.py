@@ -41,13 +41,17 @@ def key_of(prefix: bytes, values: tuple[Any, ...]) -> bytes:
         CodecError: a value has no content that another process could see: a lambda, a lock, an open file.
     """
     if SCALARS.issuperset(map(type, values)):
-        try:
-            # Nearly every call. An int too long for repr() takes the other way, always.
-            content = b"r" + repr(values).encode("utf-8", "surrogatepass")
-            return hashlib.blake2b(prefix + content, digest_size=KEY_BYTES).digest()
-        except ValueError:
-            pass
+        return key_of_scalars(prefix, values)
     return hashlib.blake2b(prefix + b"w" + _content_of(values), digest_size=KEY_BYTES).digest()
+
+
+def key_of_scalars(prefix: bytes, values: tuple[Any, ...]) -> bytes:
+    """``key_of`` for ``values`` that are all ``SCALARS``: nearly every call."""
+    try:
+        content = b"r" + repr(values).encode("utf-8", "surrogatepass")
+    except ValueError:
+        content = b"w" + _content_of(values)  # An int too long for repr() takes the other way, always.
+    return hashlib.blake2b(prefix + content, digest_size=KEY_BYTES).digest()
 
 
 def _content_of(values: object) -> bytes:
