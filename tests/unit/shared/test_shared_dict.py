@@ -31,15 +31,23 @@ from perdure.testing import Call, FaultyFs
 from tests.unit.shared._processes import Process, processes
 
 
-@pytest.fixture(params=["owner", "client"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SharedPersistentDict]:
-    """The same handle twice: in the process that owns the directory, and in another one."""
+@pytest.fixture(scope="module")
+def other() -> Iterator[Process]:
+    """One process for all tests of this file: starting one takes longer than most of them."""
     with processes() as make:
-        if request.param == "client":
-            make().do(f"s = SharedPersistentDict({str(tmp_path / 'd')!r})")
-        with SharedPersistentDict(tmp_path / "d") as handle:
-            assert handle.is_owner == (request.param == "owner")
-            yield handle
+        yield make()
+
+
+@pytest.fixture(params=["owner", "client"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path, other: Process) -> Iterator[SharedPersistentDict]:
+    """The same handle twice: in the process that owns the directory, and in another one."""
+    if request.param == "client":
+        other.do(f"s = SharedPersistentDict({str(tmp_path / 'd')!r})")
+    with SharedPersistentDict(tmp_path / "d") as handle:
+        assert handle.is_owner == (request.param == "owner")
+        yield handle
+    if request.param == "client":
+        other.do("s.close()")
 
 
 # ---- what the dicts' documentation shows
