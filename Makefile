@@ -2,7 +2,7 @@
 #
 #   make demo               see it work
 #   make test               the tests, short forms (ARGS="…" goes to pytest; JOBS=2 runs files side by side)
-#   make check              format, lint, types, layers, house rules
+#   make check              format, lint, types, public types, layers, house rules
 #   make crash SECONDS=200  the long forms of the crash tests, for about so long
 #   make bench              the measurements (ARGS=--save puts their tables and plots into the pages)
 #   make docs               the documentation, into site/
@@ -36,6 +36,7 @@ check: $(VENV)/.with-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy --strict src
+	$(PY) tools/public_types.py
 	$(VENV)/bin/lint-imports
 	$(PY) -m pytest -q tests/tidy
 

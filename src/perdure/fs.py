@@ -19,8 +19,12 @@ import stat
 import sys
 import weakref
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from perdure.errors import LockedError, MissingError, StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 if sys.platform != "win32":
     import fcntl
@@ -40,8 +44,10 @@ class Fs:
         """A file descriptor, never inherited by a program that is started later."""
         return os.open(path, flags | os.O_CLOEXEC, mode)
 
-    close = staticmethod(os.close)  # Not wrapped: no interrupt can come between a call of it and the system's.
-    write = staticmethod(os.write)  # Not wrapped: every buffered command goes through here.
+    # Not wrapped: no interrupt can come between a call of it and the system's.
+    close: staticmethod[[int], None] = staticmethod(os.close)
+    # Not wrapped: every buffered command goes through here.
+    write: staticmethod[[int, ReadableBuffer], int] = staticmethod(os.write)
     """``write(fd, data)``: the number of bytes that were taken, which may be fewer than given."""
 
     def read_at(self, fd: int, size_bytes: int, offset: int) -> bytes:

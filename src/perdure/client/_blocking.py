@@ -27,7 +27,7 @@ class BlockingClient:
 
     def __init__(self, target: Target, timeout_s: float, context: ssl.SSLContext | None) -> None:
         self.target = target
-        self.lines = Lines(target, context)
+        self.lines: Lines = Lines(target, context)
         self._timeout_s = timeout_s
 
     def call(self, proxy: Any, method: Method, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

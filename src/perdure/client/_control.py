@@ -69,8 +69,13 @@ class RemoteControl(Control):
     def _elsewhere(self, *_: Any, **__: Any) -> NoReturn:
         raise UsageError("this system is elsewhere: ask its own process for that", path=self._client.target.url)
 
-    report = property(_elsewhere)
-    take_snapshot = sync = history = subscribe = digest = promote = _elsewhere
+    report: Any = property(_elsewhere)
+    take_snapshot: Any = _elsewhere
+    sync: Any = _elsewhere
+    history: Any = _elsewhere
+    subscribe: Any = _elsewhere
+    digest: Any = _elsewhere
+    promote: Any = _elsewhere
 
 
 class AsyncRemoteControl:

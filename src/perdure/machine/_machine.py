@@ -61,7 +61,7 @@ class Machine(Batches):
         forks: bool = True,
     ) -> None:
         super().__init__(state, journal, durability=durability, path=path)
-        self.snapshots = snapshots
+        self.snapshots: SnapshotStore = snapshots
         self.keep_history = keep_history
         self._snapshot_lock = threading.Lock()
         self._newest = newest

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from perdure.errors import PerdureError, ReadOnlyError, UsageError, WriteError
 from perdure.fs import DirectoryLock
-from perdure.journal import CopyingJournal, Draft, FileJournal, segment_numbers, start_of_last_append
+from perdure.journal import CopyingJournal, Draft, FileJournal, Journal, segment_numbers, start_of_last_append
 from perdure.machine._forked import can_fork
 from perdure.machine._machine import Machine
 from perdure.machine._opening import Place, begin_in_memory, make_ready
@@ -17,7 +17,7 @@ from perdure.machine._refusing import Refusing
 from perdure.machine._role import Role, remove_role, term_payload, write_role
 from perdure.machine._state import Pending
 from perdure.records import COMMAND, NO_CLIENT, TERM, Entry
-from perdure.snapshots import Snapshot, SnapshotHeader, Source
+from perdure.snapshots import Snapshot, SnapshotHeader, SnapshotStore, Source
 
 _PART_COUNT = 256  # Queries have their turn after so many entries.
 
@@ -30,11 +30,16 @@ class ReplicaMachine(Machine):
     primary has told what became of it, or until it is promoted and finds out by itself, as after any crash.
     """
 
+    # A replica in memory exchanges these when it is promoted into a directory.
+    journal: Journal
+    snapshots: SnapshotStore
+    path: str | None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Like ``Machine``, with a journal that can copy."""
         super().__init__(*args, **kwargs)
         self.held: list[Entry] = []
-        self.promoted = False
+        self.promoted: bool = False
 
     def hold(self, entries: list[Entry]) -> None:
         """At opening: entries of the journal that are not applied yet."""
@@ -135,7 +140,7 @@ class ReplicaMachine(Machine):
     def stop(self, error: PerdureError) -> None:
         """The state is not the primary's, or nobody knows: queries raise ``error`` from now on."""
         self._broken = error.message
-        self.lock = Refusing(error)
+        self.lock: Any = Refusing(error)
 
     def rebase(self, draft: str | None, header: SnapshotHeader, value: Any, place: Place) -> None:
         """Goes on from a newer snapshot of the primary, because the entries up to there are not to be had any more.
@@ -151,7 +156,8 @@ class ReplicaMachine(Machine):
             self._unapplied = True
             if draft is None:
                 self.state.take_over(value)
-                self.journal, newest = begin_in_memory(self.state, self.snapshots, header, place)
+                journal, newest = begin_in_memory(self.state, self.snapshots, header, place)
+                self.journal = journal
             else:
                 newest = self.snapshots.publish(draft, header)
                 self.journal.close()
@@ -206,7 +212,7 @@ class ReplicaMachine(Machine):
             self.owed.clear()
             self.journal.sync()
             self._applied_seq = self.journal.last_seq
-            self.term = term
+            self.term: int = term
             if isinstance(self.journal, FileJournal) and self.path is not None:
                 try:
                     remove_role(self.journal.fs, self.path)
@@ -245,7 +251,10 @@ class ReplicaMachine(Machine):
             if isinstance(error, OSError):
                 raise WriteError(f"the directory cannot be made ready: {error.strerror}", path=directory) from error
             raise
-        self.snapshots, self.journal, self.path, self._place_lock = store, journal, directory, lock
+        self.snapshots = store
+        self.journal = journal
+        self.path = directory
+        self._place_lock = lock
         journal.last_at_ns = header.at_ns
         self._forks = can_fork()
         self._start_from(newest)
