@@ -160,7 +160,7 @@ class FileJournal:
         seq = self.last_seq
         salt = self._salt
         left = len(drafts)
-        data = b""
+        records = []  # Joined at the end: adding to bytes would copy a large batch again for each of its entries.
         for draft in drafts:
             payload = draft.payload
             if len(payload) > RECORD_BYTES_MAX:
@@ -173,7 +173,7 @@ class FileJournal:
             draft.utc_offset_min = offset_min
             left -= 1
             draft.more = left > 0
-            data += encode(
+            record = encode(
                 seq,
                 at_ns,
                 draft.kind,
@@ -186,7 +186,8 @@ class FileJournal:
                 salt,
                 left > 0,
             )
-        self._put(data, seq, chain_value)
+            records.append(record)
+        self._put(b"".join(records), seq, chain_value)
 
     def copy(self, entries: Sequence[Entry]) -> None:
         """See ``CopyingJournal.copy``."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from perdure.clock import running
 from perdure.machine._commands import Commands
 from perdure.machine._refusing import lost
 from perdure.machine._state import Pending
@@ -37,11 +38,43 @@ class Batches(Commands):
     def _parts(self, batch: list[Pending]) -> Iterator[Sequence[Pending]]:
         for start in range(0, len(batch), PART_COUNT):
             part = batch[start : start + PART_COUNT]
-            for pending in part:
-                self._apply(pending, False, True)
+            if self.companion is None and not self._subscribers:
+                self._apply_plain(part)
+            else:
+                for pending in part:
+                    self._apply(pending, False, True)
             # Whoever is answered now may ask for it.
             self._applied_seq = part[-1].seq
             yield part
         deferred, self._deferred = self._deferred, None
         if deferred is not None:
             raise deferred
+
+    def _apply_plain(self, part: Sequence[Pending]) -> None:
+        """``_apply`` of commands with nobody to accompany or to tell, written out: the usual case."""
+        moment, run = self.moment, self._run
+        before = running.moment
+        with self._state_lock:
+            try:
+                running.moment = moment
+                for pending in part:
+                    if pending.client:
+                        running.moment = before
+                        self._apply(pending, False, True)
+                        running.moment = moment
+                        continue
+                    moment.seq = pending.seq
+                    moment.at_ns = pending.at_ns
+                    moment.utc_offset_min = pending.utc_offset_min
+                    moment.drawn = None
+                    try:
+                        context = pending.context
+                        pending.result = run(pending.call) if context is None else context.run(run, pending.call)
+                    except BaseException as error:  # Noted in the command, and raised to its caller.
+                        running.moment = before
+                        if not self._note_error(pending, error, False):
+                            self._apply(pending, False, True)
+                        running.moment = moment
+                    pending.done = True
+            finally:
+                running.moment = before
