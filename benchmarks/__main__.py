@@ -12,7 +12,7 @@ import importlib
 
 from benchmarks._report import ROOT, Against, against_all, machine, quote
 
-MODULES = ("system", "mapping", "shared", "memo", "stash", "async", "server", "curves")
+MODULES = ("system", "mapping", "shared", "memo", "stash", "async", "server", "engines", "curves")
 WITH_OTHERS = ("system", "mapping", "memo")
 PLOTS = ROOT / "docs" / "benchmarks"
 

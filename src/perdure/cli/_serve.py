@@ -19,11 +19,17 @@ from perdure.cli._common import (
     json_option,
     secret_option,
 )
+from perdure.engines import is_engine_url
 
 
 @click.command(short_help="Serve a system over HTTP.")
 @click.argument("app", metavar="app:Wiki")
-@click.option("--dir", "directory", metavar="DIR", help="Where it is kept. [default: the class's name, lower case]")
+@click.option(
+    "--dir",
+    "directory",
+    metavar="DIR",
+    help="Where it is kept; or an engine's URL. [default: the class's name, lower case]",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
 @click.option("--token-file", metavar="FILE", help="A line for each token: SCOPES TOKEN [NAME]. Only you may read it.")
@@ -87,4 +93,6 @@ def serve(
 
 
 def _open(loaded: App, directory: str | None, **options: Any) -> Any:
+    if directory is not None and is_engine_url(directory):
+        return loaded.open(directory, validate="error", **options)
     return loaded.open(os.path.abspath(directory or loaded.cls.__name__.lower()), validate="error", **options)

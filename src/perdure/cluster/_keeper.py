@@ -235,19 +235,23 @@ class Keeper:
     # ---- the thread
 
     def _run(self) -> None:
-        while True:
+        node = self._node
+        while node.failure is None and not node.closed:
             try:
-                news = self._news.get(timeout=_LOOK_S)
+                news: bytes | None = self._news.get(timeout=_LOOK_S)
                 if news is None:
                     return
-                self._judge(news)
             except queue.Empty:
-                self._look()
+                news = b""
+            try:
+                if news:
+                    self._judge(news)
+                else:
+                    self._look()
             except PerdureError as error:
                 # Whoever calls a command is told by the node itself; here there is nobody to tell.
-                _log.warning("%s: %s", self._node.path, error)
-            if self._node.failure is not None or self._node.closed:
-                return
+                if not node.closed:
+                    _log.warning("%s: %s", node.path, error)
 
     def _look(self) -> None:
         for mark, election in list(self._elections.items()):

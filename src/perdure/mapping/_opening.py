@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from perdure.clock import Clock
 from perdure.codecs import Codec, get_codec
+from perdure.engines import is_engine_url
 from perdure.errors import LockedError, UsageError
 from perdure.fs import Fs, existing_directory
 from perdure.journal import Durability
@@ -78,6 +79,8 @@ def open_dict(
     fs: Fs | None,
 ) -> Opened:
     """The opened dict of a path; the caller adds itself to ``handle_count`` by ``join``. See ``PersistentDict``."""
+    if is_engine_url(path):
+        raise UsageError("a dict of its own is not kept on an engine", hint="perdure.open(dict, url) is a system there")
     directory = os.path.abspath(os.fspath(path))
     name = os.path.realpath(directory)
     codec = get_codec(codec)

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from perdure.machine import Refusing
 from perdure.replica import FeedRefusedError, Publisher
 from perdure.server._access import Access, headers_of, require
 from perdure.server._calls import Calls
@@ -161,7 +162,8 @@ class Application:
     async def _health(self, request: Request) -> Response:
         """Open to everybody, so it tells nothing but this."""
         machine = self._system.machine
-        failed = self._system.engine.closed or (machine is not None and machine.journal.failure is not None)
+        failed = self._system.engine.closed or isinstance(self._system.engine.lock, Refusing)
+        failed = failed or (machine is not None and machine.journal.failure is not None)
         body = b'{"status":"failed"}' if failed else b'{"status":"ok"}'
         return Response(body, 503 if failed else 200, _plain(), JSON)
 

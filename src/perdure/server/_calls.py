@@ -56,7 +56,7 @@ class Calls:
         self._limits = limits
         self._codec = codec
         self._class_name = system.state.cls.__name__
-        self._repeats = Repeats(system.machine, system.codec) if system.machine is not None else None
+        self._repeats = Repeats(system.writer, system.codec) if system.writer is not None else None
         self.methods = methods_of(system.state.cls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from perdure.cluster import Node
 from perdure.codecs import Codec
 from perdure.digest import digest
 from perdure.errors import CodecError, PerdureError
@@ -15,7 +16,7 @@ Request = tuple[bytes, int]
 class Repeats:
     """Knows the requests that are on their way, and finds those that have run in the journal."""
 
-    def __init__(self, machine: Machine, codec: Codec) -> None:
+    def __init__(self, machine: Machine | Node, codec: Codec) -> None:
         self._machine = machine
         self._codec = codec
         self._running: dict[Request, tuple[bytes, int]] = {}

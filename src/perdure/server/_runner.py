@@ -132,12 +132,12 @@ class Runner:
 
         Raises ``RecordTooLargeError``, ``ClosedError``: nothing happened.
         """
-        machine = self.system.machine
-        assert machine is not None
-        if not self._is_quick(prepared.method.name):
+        writer, machine = self.system.writer, self.system.machine
+        assert writer is not None
+        if machine is None or not self._is_quick(prepared.method.name):
 
             def handle() -> Any:
-                return machine.handle(prepared.payload, prepared.call, client=client, counter=counter)
+                return writer.handle(prepared.payload, prepared.call, client=client, counter=counter)
 
             return asyncio.get_running_loop().run_in_executor(self._threads, handle)
         if self._committer is None:
