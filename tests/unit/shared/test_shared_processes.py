@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import struct
 import tempfile
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from perdure.errors import WriteError
+from perdure.errors import OutcomeUnknownError, WriteError
 from perdure.fs import Fs
 from perdure.shared import SharedPersistentDict
 from perdure.shared._address import Address, Claim, Listener, connect, find
@@ -270,6 +271,53 @@ def test_a_child_has_no_part_in_its_parents_lock(tmp_path: Path, make: Callable[
         child.join(DEADLINE_S)
         assert shared["log"] == ["a"]
         child.close()
+
+
+# ---- nothing hangs for longer than a lease
+
+
+def test_whoever_waits_for_an_answer_can_be_interrupted(tmp_path: Path, make: Callable[[], Process]) -> None:
+    other = make()
+    other.do(opening(tmp_path / "d") + "; s.lock()")
+    with SharedPersistentDict(tmp_path / "d") as shared:
+        main = threading.main_thread().ident
+        assert main is not None
+        timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            shared["a"] = 1
+        timer.join()
+        other.do("s.unlock()")
+        shared["b"] = 2
+        # Whether the call that nobody waited for was made is not known; nothing else has suffered.
+        assert shared.copy() in ({"b": 2}, {"a": 1, "b": 2}, {"b": 2, "a": 1})
+
+
+def test_a_holder_that_is_stopped_loses_the_lock_with_its_lease(
+    tmp_path: Path, make: Callable[[], Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.shared._owner.SHARED_LEASE_S", 0.3)
+    with SharedPersistentDict(tmp_path / "d") as shared:
+        other = make()
+        other.do(opening(tmp_path / "d") + "; s.lock()")
+        other.stop()
+        shared["a"] = 1
+        assert shared["a"] == 1
+
+
+def test_an_owner_that_is_stopped_keeps_nobody_for_longer(tmp_path: Path, make: Callable[[], Process]) -> None:
+    owner = make()
+    owner.do(opening(tmp_path / "d") + "; s['a'] = 0")
+    with SharedPersistentDict(tmp_path / "d") as shared:
+        shared._member.lease_s = 0.5
+        assert shared["a"] == 0
+        owner.stop()
+        with pytest.raises(OutcomeUnknownError, match="no answer"):
+            shared["a"] = 1
+        os.kill(owner.pid, signal.SIGCONT)
+        shared._member.lease_s = DEADLINE_S
+        shared["b"] = 2
+        assert shared["b"] == 2
 
 
 # ---- those who mean no good
