@@ -43,6 +43,7 @@ from perdure.stash._items import name_in_tail, pack, unpack
 from perdure.stash._names import decode as decode_name
 from perdure.system import decode_command
 from perdure.testing import WrappingFs
+from tests.crash._messages import MESSAGES
 from tests.unit.system.models import Counter, Page
 
 FIRST = segment_name(1)
@@ -449,6 +450,7 @@ DECODERS: dict[str, Decoder] = {
         _read_item, lambda: [b"".join(pack(CODECS["pickle"].encode([1]), name)) for name in (None, "n")], _mend_item
     ),
     "file name": Decoder(_name_of_file, lambda: [b"plain", b"%c3%bc", b"%2e%2e", b"%ff"]),
+    **{name: Decoder(read, seeds, mend) for name, (read, seeds, mend) in MESSAGES.items()},
     "stored result": Decoder(_read_result, _results, lambda data: b"".join(seal(data[24:]))),
 }
 """By the name of what is read. ``Decoder.try_both`` is what a fuzzer calls."""

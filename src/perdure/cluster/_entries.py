@@ -137,7 +137,7 @@ def decode_group(data: bytes, position: int) -> list[Request]:
     """The commands in a group. Raises ``CorruptError``."""
     try:
         found = _decode_group(memoryview(data)[HEAD_BYTES:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CorruptError(f"a group cannot be read: {error}", seq=position) from error
     return [Request(each) if type(each) is bytes else Request(*each) for each in found]
 
@@ -146,5 +146,5 @@ def decode_body(data: bytes, kind: type[Body], position: int) -> Body:
     """The body of anything else. Raises ``CorruptError``."""
     try:
         return msgspec.msgpack.decode(memoryview(data)[HEAD_BYTES:], type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CorruptError(f"a {kind.__name__.lower()} cannot be read: {error}", seq=position) from error

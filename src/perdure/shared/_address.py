@@ -160,7 +160,7 @@ def find(fs: Fs, directory: str) -> Address | None:
     try:
         data = fs.read_all(os.path.join(directory, OWNER_FILE))[:_FILE_BYTES_MAX]
         return msgspec.json.decode(data, type=Address) if data.endswith(b"\n") else None
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 

@@ -140,7 +140,7 @@ def read_request(message: bytes) -> tuple[int, int, bytes]:
     """Kind, counter and body. Raises ``GoneError`` for what is no request."""
     try:
         return _decode_request(message)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise GoneError(f"this is no request: {error}") from error
 
 
@@ -148,5 +148,5 @@ def read_answer(message: bytes) -> Answer:
     """Status and body. Raises ``GoneError`` for what is no answer."""
     try:
         return _decode_answer(message)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise GoneError(f"this is no answer: {error}") from error

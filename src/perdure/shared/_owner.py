@@ -132,7 +132,7 @@ class Owner:
             if hello.version != PROTOCOL_VERSION or len(hello.client) != 16:
                 raise UsageError(f"this process speaks version {PROTOCOL_VERSION}, not {hello.version}")
             self.served.check(hello.description)
-        except (PerdureError, msgspec.MsgspecError) as error:
+        except (PerdureError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             stream.send(encode(self._told(error)))
             raise GoneError(f"refused: {error}") from error
         stream.welcome()

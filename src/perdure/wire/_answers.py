@@ -128,7 +128,7 @@ def read_answer(kind: str, body: bytes, returns: Any, codec: Codec | None) -> An
                 return Answer(codec.decode(memoryview(body)[1:]))
             return msgspec.convert(_decode_msgpack(memoryview(body)[1:]), Answer)
         answer = msgspec.convert(_decode_msgpack(body), Answer)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CodecError(f"the answer cannot be read: {error}") from error
     if returns is not Any and not answer.is_self and answer.unsendable is None:
         try:
@@ -177,7 +177,7 @@ def read_failure(kind: str, body: bytes) -> Failure:
     """What ``encode_failure`` wrote; something else that answered is described as such."""
     try:
         failed = _decode_failed_json(body) if kind == JSON else _decode_failed_msgpack(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return Failure("unknown", body[:200].decode("utf-8", "replace") or "an empty answer")
     return failed.error
 

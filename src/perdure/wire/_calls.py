@@ -64,7 +64,7 @@ def decode_call(kind: str, method: str, body: bytes, codec: Codec | None, *, dep
                 raise BodyError(f"the body calls {named[:100]!r}")
             return Call(list(args), kwargs)
         call = _decode_json(body) if kind == JSON else _decode_msgpack(body)
-    except (CodecError, msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+    except (CodecError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         # What a decoder says of foreign bytes may be long.
         raise BodyError(str(getattr(error, "message", error))[:300] or "nested too deeply") from error
     if too_deep(call.args, depth_max) or too_deep(call.kwargs, depth_max):
