@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from perdure.errors import CodecError, CorruptError, RemoteError
+from perdure.errors import CodecError, CorruptError, RemoteError, StorageError
 from perdure.extras import needed_module
-from perdure.fs import Fs, temporary_name
+from perdure.fs import Fs, check_private, temporary_name
 from perdure.missing import MISSING
 from perdure.stash import _items, _names
 from perdure.stash._base import check_name
@@ -29,7 +31,8 @@ class FsspecStash(RemoteStash):
     fsspec knows.
 
     An item is as durable as the store makes an object; object stores show it whole or not at all. On a local disk it
-    is written as ``DirectoryStash`` does. Names and contents have the forms of ``DirectoryStash`` too.
+    is written as ``DirectoryStash`` does, in a folder in which no other user can write. Names and contents have the
+    forms of ``DirectoryStash`` too.
 
     ``options``: for the file system: ``key``, ``secret``, ``endpoint_url``, ``client_kwargs`` and the like.
     """
@@ -49,7 +52,10 @@ class FsspecStash(RemoteStash):
         except (ImportError, ValueError) as error:
             raise remote_error("rejected", "finding the file system", self.url, error) from error
         protocol = system.protocol if isinstance(system.protocol, str) else system.protocol[0]
-        return _Place(system, root.rstrip("/"), protocol)
+        place = _Place(system, root.rstrip("/"), protocol)
+        with reading(self.url):
+            place.settle()
+        return place
 
     def _disconnect(self, connection: _Place) -> None:
         """Nothing: fsspec shares its file systems among all who ask for the same one."""
@@ -63,7 +69,7 @@ class FsspecStash(RemoteStash):
         place: _Place = self._connection
         try:
             return work(place)
-        except (FileNotFoundError, FileExistsError, RemoteError):
+        except (FileNotFoundError, FileExistsError, RemoteError, StorageError):
             raise
         except OSError as error:
             if place.local:
@@ -262,6 +268,13 @@ class _Place:
         self._has_folders = protocol not in _OBJECT_STORES
         self._made = not self._has_folders
 
+    def settle(self) -> None:
+        """Before anything on a local disk is believed: a writer may have died between its rename and its sync."""
+        if self.local and os.path.isdir(self.root):
+            Fs().sync_directory(self.root)
+            with suppress(PermissionError):  # A parent that this user may not open was made by somebody else.
+                Fs().sync_directory(os.path.dirname(self.root))
+
     def path_of(self, form: str) -> str:
         return f"{self.root}/{form}{SUFFIX}"
 
@@ -306,7 +319,9 @@ class _Place:
     def _make(self) -> None:
         if not self._made:
             if self.local:
-                Fs().make_directory(self.root)
+                fs = Fs()
+                fs.make_directory(self.root)
+                check_private(fs, self.root)
             else:
                 self.system.makedirs(self.root, exist_ok=True)
             self._made = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from perdure.memo import MISSING, MemoWarning, memo
 from perdure.memo._arrays import ArrayPlace
 from perdure.memo._entry import decode_entry, encode_entry
-from perdure.testing import ManualClock
+from perdure.testing import ManualClock, failing_everywhere
 
 np = pytest.importorskip("numpy")
 MIB = 1 << 20
@@ -235,3 +236,17 @@ def test_a_replaced_array_is_deleted_and_stays_whole_where_it_is_mapped(tmp_path
     clock.advance(2)
     assert g(1) == 7, "and now it is no array any more"
     assert not list(Path(f.info().directory).glob("*.npy"))
+
+
+@pytest.mark.parametrize("mode", ["once", "full"])
+@pytest.mark.filterwarnings("ignore::perdure.memo.MemoWarning")
+def test_a_replaced_array_is_right_whatever_the_disk_refuses(tmp_path: Path, mode: Any) -> None:
+    settings: dict[str, Any] = {"map_bytes_min": 1000, "expire_s": 1}
+    for number, fs in enumerate(failing_everywhere(mode, errno.ENOSPC)):
+        where, clock = tmp_path / str(number), ManualClock(datetime(2020, 1, 1))
+        make(where, np.ones(1000), clock=clock, **settings)(1)
+        clock.advance(2)
+        assert make(where, np.zeros(1000), fs=fs, clock=clock, **settings)(1).sum() == 0
+        assert not fs.open_fds
+        found = make(where, None, clock=clock, **settings).peek(1)
+        assert found is MISSING or found.sum() == 0

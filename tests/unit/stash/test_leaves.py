@@ -327,3 +327,20 @@ def test_a_local_folder_of_fsspec_that_was_deleted_is_made_again_and_refusals_ar
     assert caught.value.outcome == "not-written"
     monkeypatch.undo()
     assert stash.get("a", 1) == 1
+
+
+def test_a_local_folder_of_fsspec_is_private_and_settled_before_it_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "items"
+    FsspecStash(folder.as_uri()).dump("a", 1)
+    synced: list[str] = []
+    sync_directory = Fs.sync_directory
+    monkeypatch.setattr(Fs, "sync_directory", lambda fs, path: (synced.append(path), sync_directory(fs, path)))
+    assert FsspecStash(folder.as_uri())["a"] == 1
+    assert synced == [str(folder), str(tmp_path)]
+    folder.chmod(0o777)
+    with pytest.raises(StorageError, match="others may write"):
+        FsspecStash(folder.as_uri()).dump("a", 2)
+    folder.chmod(0o700)
+    assert FsspecStash(folder.as_uri())["a"] == 1
