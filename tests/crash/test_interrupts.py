@@ -194,18 +194,18 @@ def directory() -> Iterator[str]:
 def test_an_interrupt_at_any_line_loses_nothing(directory: str) -> None:
     count, problems = sweep(directory, first=1, step=3)
     figures.tried(figures.INTERRUPTS, count, problems)
-    assert count > 100
+    assert count > 60
 
 
 def test_an_interrupt_while_the_lock_is_taken_leaves_no_lock(tmp_path: Path) -> None:
     line = 0
     taken = None
     files = frozenset({str(perdure.fs.__file__)})
-    with InterruptAtLine(1_000_000, files):
-        # 3.13 tells of single instructions only from the second traced call of a function on.
-        DirectoryLock(Fs(), str(tmp_path)).release()
     while taken is None:
         line += 1
+        with InterruptAtLine(1_000_000, files):
+            # 3.13 tells of single instructions only from the second traced call of a function on.
+            DirectoryLock(Fs(), str(tmp_path)).release()
         with InterruptAtLine(line, files):
             try:
                 taken = DirectoryLock(Fs(), str(tmp_path))
