@@ -142,7 +142,8 @@ class Scanned(NamedTuple):
 
     ``entries``: the entries, in order, without a gap. ``end``: the offset behind the last good record. ``seq``: of the
     last entry. ``watermark``: the highest one read. ``sealed``: a seal was read; nothing may follow it. ``problem``:
-    why reading stopped before the end of the bytes, or ``None``. ``marked``: a mark is the last record.
+    why reading stopped before the end of the bytes, or ``None``. ``marked``: a mark is the last record. ``whole_end``:
+    the offset behind the last append of which all records are there.
     """
 
     entries: list[Entry]
@@ -152,6 +153,7 @@ class Scanned(NamedTuple):
     sealed: bool
     problem: str | None
     marked: bool
+    whole_end: int
 
 
 def scan(
@@ -168,6 +170,7 @@ def scan(
     add = entries.append
     unpack = _HEAD.unpack_from
     size = len(data)
+    whole_end = offset
     sealed = marked = False
     problem: str | None = None
     while offset < size:
@@ -193,6 +196,7 @@ def scan(
             watermark = own_watermark
         if kind >= MARKS:
             marked = True
+            whole_end = end
             if kind == SEAL:
                 sealed = True
                 problem = "bytes follow the seal" if offset < size else None
@@ -201,10 +205,13 @@ def scan(
         seq = own_seq
         marked = False
         if not flags:
+            whole_end = end
             add(Entry(seq, at_ns, kind, checked[32:], utc_offset_min))
         else:
+            if not flags & FLAG_MORE:
+                whole_end = end
             add(_with_extras(seq, at_ns, kind, flags, utc_offset_min, checked))
-    return Scanned(entries, offset, seq, watermark, sealed, problem, marked)
+    return Scanned(entries, offset, seq, watermark, sealed, problem, marked, whole_end)
 
 
 _BODY_IN_CHECKED = HEAD_BYTES - _CHECKED_FROM
@@ -239,13 +246,14 @@ def _with_extras(seq: int, at_ns: int, kind: int, flags: int, utc_offset_min: in
     return Entry(seq, at_ns, kind, body[_CLIENT.size :], utc_offset_min, client, counter, more)
 
 
-def proves_durable(data: bytes, offset: int, seq: int, *, salt: int = 0) -> int | None:
+def proves_durable(data: bytes, offset: int, seq: int, *, salt: int = 0, known_seq: int = 0) -> int | None:
     """Whether bytes behind a bad spot prove that entry ``seq``, which should stand there, had been durable.
 
     Returns the offset of the proof, or ``None``: then the spot may be a torn tail. A crash can leave any part of what
     was written since the last sync, so a good record behind the spot proves nothing by itself; one whose watermark is
     ``seq`` or more was written after ``seq`` had been synced. And bytes are written in order: a good record of a later
-    seq *at* the spot means that the one before it was taken out.
+    seq *at* the spot means that the one before it was taken out. ``known_seq``: what a snapshot says to have been durable:
+    where the spot lies before that, any good record of a later seq behind it is something that must not be cut off.
     """
     spot = offset
     budget_bytes = 8 * len(data) + (1 << 20)  # Hostile bytes could otherwise make each byte be checked many times.
@@ -255,7 +263,8 @@ def proves_durable(data: bytes, offset: int, seq: int, *, salt: int = 0) -> int 
             return None
         _, crc, length, _, _, _, own_seq, _, watermark = _HEAD.unpack_from(data, offset)
         end = offset + HEAD_BYTES + length
-        if end <= len(data) and own_seq >= seq and (watermark >= seq or offset == spot):
+        proves = watermark >= seq or offset == spot or seq <= known_seq < own_seq
+        if proves and own_seq >= seq and end <= len(data):
             budget_bytes -= length
             if budget_bytes < 0 or crc32(data[offset + _CHECKED_FROM : end], salt) == crc:
                 return offset

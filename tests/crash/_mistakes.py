@@ -57,17 +57,17 @@ def _served_unsynced(patch: pytest.MonkeyPatch) -> None:
 
 
 def _first_bad_record_ends(patch: pytest.MonkeyPatch) -> None:
-    def judge(framing: Any, segment: Any, data: bytes, scanned: Any) -> Cut:
+    def judge(framing: Any, segment: Any, data: bytes, scanned: Any, after: int) -> Cut:
         return Cut(segment.path, scanned.end, len(data) - scanned.end, None)
 
     patch.setattr(recovery, "_judge_tail", judge)
 
 
 def _any_good_record_proves(patch: pytest.MonkeyPatch) -> None:
-    def proves(data: bytes, offset: int, seq: int) -> int | None:
+    def proves(data: bytes, offset: int, seq: int, *, salt: int = 0, known_seq: int = 0) -> int | None:
         for start in range(offset + 1, len(data)):
             for other in range(seq, seq + 8):
-                if BINARY.scan(data, start, other - 1).entries:
+                if BINARY.scan(data, start, other - 1, salt=salt).entries:
                     return start
         return None
 

@@ -8,7 +8,7 @@ from perdure.fs import Fs
 from perdure.journal._framing import Framing
 from perdure.journal._protocol import start_of_last_append
 from perdure.journal._segments import Segment, damaged, needed_segments, read_header, segment_name
-from perdure.records import OUTCOME, Chain, Entry
+from perdure.records import OUTCOME, Chain, Entry, Scanned
 
 
 class DirectoryFollower:
@@ -104,14 +104,15 @@ class DirectoryFollower:
             data = self._fs.read_range(fd, self._offset, size_bytes)
         finally:
             self._fs.close(fd)
-        scanned = self._framing.scan(
-            data,
-            0,
-            self._scanned_seq,
-            watermark=self._watermark,
-            chain=self._segment_chain,
-            salt=self._segment.header.salt,
-        )
+        chain = self._segment_chain
+        chain_value = b"" if chain is None else chain.value
+        scanned = self._scan(data)
+        if following is None and scanned.whole_end < scanned.end:
+            # A part of an append. Its writer may be told at this moment that the disk is full, take the part back and
+            # put another entry in its place.
+            if chain is not None:
+                chain.value = chain_value
+            scanned = self._scan(data[: scanned.whole_end])
         self._offset += scanned.end
         self._scanned_seq = scanned.seq
         self._watermark = max(self._watermark, scanned.watermark)
@@ -123,6 +124,17 @@ class DirectoryFollower:
             self._pending = [entry for entry in self._pending if entry.seq < following.base_seq]
             self._scanned_seq = min(scanned.seq, following.base_seq - 1)
         return size_bytes == left_bytes
+
+    def _scan(self, data: bytes) -> Scanned:
+        assert self._segment is not None
+        return self._framing.scan(
+            data,
+            0,
+            self._scanned_seq,
+            watermark=self._watermark,
+            chain=self._segment_chain,
+            salt=self._segment.header.salt,
+        )
 
     def _take_settled(self, until: int) -> list[Entry]:
         """Everything before a mark; else everything before the last append that has a command in it.

@@ -76,7 +76,9 @@ class Framing(Protocol):
         self, data: bytes, offset: int, seq: int, *, watermark: int = 0, chain: Chain | None = None, salt: int = 0
     ) -> Scanned: ...
 
-    def proves_durable(self, data: bytes, offset: int, seq: int, *, salt: int = 0) -> int | None: ...
+    def proves_durable(
+        self, data: bytes, offset: int, seq: int, *, salt: int = 0, known_seq: int = 0
+    ) -> int | None: ...
 
 
 _MAGIC = b"PERDJRNL"

@@ -88,7 +88,7 @@ def recover(
     scanned, chain = read_records(framing, last, data)
     cut = None
     if scanned.end < len(data):
-        cut = _judge_tail(framing, last, data, scanned)
+        cut = _judge_tail(framing, last, data, scanned, after)
         if writer:
             cut = cut._replace(side_path=_keep_tail(fs, directory, cut, data))
     last_at_ns = scanned.entries[-1].at_ns if scanned.entries else last.header.created_ns
@@ -111,8 +111,9 @@ def _settled_bytes(fs: Fs, framing: Framing, segment: Segment) -> bytes:
         fs.close(fd)
 
 
-def _judge_tail(framing: Framing, segment: Segment, data: bytes, scanned: Scanned) -> Cut:
-    """A ``Cut`` if the bytes behind the last good record are a torn tail.
+def _judge_tail(framing: Framing, segment: Segment, data: bytes, scanned: Scanned, after: int) -> Cut:
+    """A ``Cut`` if the bytes behind the last good record are a torn tail. ``after``: what a snapshot covers was durable
+    before the snapshot was there.
 
     Raises:
         CorruptError: they are not.
@@ -121,7 +122,7 @@ def _judge_tail(framing: Framing, segment: Segment, data: bytes, scanned: Scanne
     problem = scanned.problem or "bytes behind the end"
     if scanned.sealed:
         raise damaged(segment.path, scanned.end, seq, problem)
-    proof = framing.proves_durable(data, scanned.end, seq, salt=segment.header.salt)
+    proof = framing.proves_durable(data, scanned.end, seq, salt=segment.header.salt, known_seq=after)
     if proof is not None:
         raise damaged(segment.path, scanned.end, seq, f"{problem} (byte {proof} proves it)")
     if seq <= scanned.watermark:

@@ -170,6 +170,7 @@ class LinesFraming:
         size = len(data)
         sealed_here = marked = False
         problem: str | None = None
+        whole_end = offset
         while offset < size:
             end = data.find(b"\n", offset)
             if end < 0:
@@ -186,6 +187,8 @@ class LinesFraming:
                 break
             watermark = max(watermark, line.durable)
             offset = end + 1
+            if entry is None or not entry.more:
+                whole_end = offset
             marked = entry is None
             if entry is not None:
                 seq = entry.seq
@@ -197,7 +200,7 @@ class LinesFraming:
         if problem is not None and start > 0:
             number = data.count(b"\n", 0, offset) + 1
             problem = f"line {number}: {problem}"
-        return Scanned(entries, offset, seq, watermark, sealed_here, problem, marked)
+        return Scanned(entries, offset, seq, watermark, sealed_here, problem, marked, whole_end)
 
     def _read(self, text: bytes, salt: int) -> tuple[_Line, Entry | None] | str:
         """A line and its entry (``None`` for a mark), or what is wrong with it."""
@@ -219,7 +222,7 @@ class LinesFraming:
             return "it holds no entry"
         return line, Entry(line.seq, at_ns, line.kind, payload, utc_offset_min, client, line.counter, line.more)
 
-    def proves_durable(self, data: bytes, offset: int, seq: int, *, salt: int = 0) -> int | None:
+    def proves_durable(self, data: bytes, offset: int, seq: int, *, salt: int = 0, known_seq: int = 0) -> int | None:
         """See ``Framing.proves_durable``."""
         spot = offset
         while True:
@@ -229,7 +232,8 @@ class LinesFraming:
             found = self._read(data[offset:end], salt)
             if not isinstance(found, str):
                 line, _ = found
-                if line.seq >= seq and (line.durable >= seq or offset == spot):
+                proves = line.durable >= seq or offset == spot or seq <= known_seq < line.seq
+                if proves and line.seq >= seq:
                     return offset
             offset = end + 1
 
