@@ -142,6 +142,8 @@ class Keeper:
             return
         seq, position, _ = node.waymarks[-SNAPSHOTS_KEPT]
         try:
+            if not node.snapshots.has(seq):
+                return  # It was found wrong, or somebody took it away.
             node.log.trim(position + 1)
             node.snapshots.prune_before(seq)
             node.snapshots.prune(SNAPSHOTS_KEPT)
@@ -166,8 +168,8 @@ class Keeper:
     def _meet_mark(self, entry: LogEntry, mark: Mark, batch: Batch | None) -> None:
         self._last_mark_s = time.monotonic()
         self._bytes = 0
-        if self._thread is None:
-            return
+        if self._thread is None or mark.mark in self._taken or mark.mark in self._elections:
+            return  # Only catching up; or its writer had no answer and appended it again.
         node = self._node
         try:
             with node.state_lock:
@@ -304,6 +306,7 @@ class Keeper:
         elif most < counts[own]:
             if announced.digest != own:
                 node.snapshots.refuse(announced.snapshot)
+                node.drop_waymark(announced.seq, announced.position)
             election.tie_since = None
         elif election.tie_since is None:
             election.tie_since = time.monotonic()

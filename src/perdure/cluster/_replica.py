@@ -330,12 +330,18 @@ class Replica:
 
     def add_waymark(self, seq: int, position: int, at_ns: int, *, keep: int) -> None:
         """Remembers where reading may begin, and forgets the outcomes before the oldest of the last ``keep``."""
+        if self.waymarks and self.waymarks[-1][:2] == (seq, position):
+            return  # This replica began there.
         self.waymarks.append((seq, position, at_ns))
         if keep and len(self.waymarks) > keep:
             self.waymarks = self.waymarks[-keep:]
             first_seq, first_position, _ = self.waymarks[0]
             self.outcomes = {seq: outcome for seq, outcome in self.outcomes.items() if seq > first_seq}
             self._passed_over = {each for each in self._passed_over if each[0] > first_position}
+
+    def drop_waymark(self, seq: int, position: int) -> None:
+        """Forgets one whose snapshot was found wrong, unless reading begins there."""
+        self.waymarks[1:] = [mark for mark in self.waymarks[1:] if mark[:2] != (seq, position)]
 
     # ---- listeners
 

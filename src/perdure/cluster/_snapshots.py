@@ -119,6 +119,10 @@ class BlobSnapshots:
         """Of all that are there, the newest first."""
         return sorted((name for name in self.blobs.keys(self._prefix) if name not in self._refused), reverse=True)
 
+    def has(self, seq: int) -> bool:
+        """Whether one of that seq is there."""
+        return any(_seq_in(name) == seq for name in self.names())
+
     def newest_first(self) -> list[Snapshot]:
         """See ``SnapshotStore.newest_first``. Fetches them."""
         found = []
