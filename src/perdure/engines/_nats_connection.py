@@ -66,7 +66,9 @@ class NatsConnection:
         started = time.monotonic()
         while not work.done():
             waited_s = time.monotonic() - started
-            final = self._last_error is not None and isinstance(self._refused(self._last_error), UnauthorizedError)
+            final = isinstance(self._last_error, self._nats.errors.SecureConnWantedError) or (
+                self._last_error is not None and isinstance(self._refused(self._last_error), UnauthorizedError)
+            )
             refused = isinstance(self._last_error, ConnectionRefusedError | socket.gaierror) and waited_s > _REFUSED_S
             if final or refused or waited_s > connect_s:
                 work.cancel()
