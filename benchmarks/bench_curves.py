@@ -177,13 +177,14 @@ def snapshot(folder: str, count: int = DICTS) -> list[Point]:
     perdure.control(store).close()
     points = [Point("snapshot", "begin", 0, 0), Point("snapshot", "end", ended - begun, 0)]
     points += [Point("snapshot", "longest call, ms", at, longest) for at, longest in _longest(calls, begun)]
-    for at, own, child in memory:
+    for at, own, child in memory[:: max(1, len(memory) // 200)]:
         points += [Point("memory", "the process", at - begun, own), Point("memory", "its child", at - begun, child)]
     return points
 
 
-def _longest(calls: list[tuple[float, float]], begun: float, step_s: float = 0.02) -> list[tuple[float, float]]:
-    """The longest call of each step."""
+def _longest(calls: list[tuple[float, float]], begun: float) -> list[tuple[float, float]]:
+    """The longest call of each step; so many steps as a picture can show."""
+    step_s = max(0.005, (calls[-1][0] - calls[0][0]) / 400)
     longest: dict[int, float] = {}
     for at, taken_ms in calls:
         step = int((at - begun) // step_s)
