@@ -83,15 +83,16 @@ class Served:
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()
-        self._reap()
+        self.wait()
 
     def stop(self) -> int:
         """With SIGTERM; the exit code."""
         if self.is_running():
             os.kill(self.pid, signal.SIGTERM)
-        return self._reap()
+        return self.wait()
 
-    def _reap(self) -> int:
+    def wait(self) -> int:
+        """Until it has ended; the exit code."""
         assert self.process is not None
         try:
             code = self.process.wait(60)

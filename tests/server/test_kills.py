@@ -80,7 +80,7 @@ def kill_under_load(folder: Path, kills: int, chance: random.Random) -> int:
 
 
 def test_kills_under_load_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
-    assert kill_under_load(tmp_path, 4, random.Random(1)) > 100
+    assert kill_under_load(tmp_path, 3, random.Random(1)) > 100
 
 
 @pytest.mark.crash

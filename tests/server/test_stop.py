@@ -24,7 +24,7 @@ def test_what_was_accepted_is_answered(tmp_path: Path, number: signal.Signals) -
         )
         os.kill(server.pid, number)
         assert [each.result().result for each in waiting] == ["done", "waited"]
-        assert server.stop() == 0
+        assert server.wait() == 0
         assert "Traceback" not in server.log()
         assert "ERROR" not in server.log()
     with perdure.open(Wiki, server.directory, validate="off") as wiki:
