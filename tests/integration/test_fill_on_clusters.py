@@ -19,7 +19,7 @@ from tests.docs._pages import DOCS, blocks_of
 from tests.integration._servers import unavailable
 
 PAGE = DOCS / "how-to" / "fill-in-parallel.md"
-SECONDS = 240
+SECONDS = 500
 
 DASK = """
 import runpy, sys, warnings
