@@ -16,6 +16,7 @@ from perdure.cli._create import copy, create
 from perdure.cli._demo import demo
 from perdure.cli._diff import diff
 from perdure.cli._export import export
+from perdure.cli._follow import follow
 from perdure.cli._import import import_
 from perdure.cli._info import info
 from perdure.cli._log import log
@@ -59,7 +60,7 @@ def cli() -> None:
     """
 
 
-for verb in (info, log, verify, repair, snapshot, export, import_, diff, create, copy, serve, demo, replay):
+for verb in (info, log, verify, repair, snapshot, export, import_, diff, create, copy, serve, follow, demo, replay):
     cli.add_command(verb)
 
 
