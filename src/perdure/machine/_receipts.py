@@ -108,8 +108,8 @@ class Receipts:
         if counter not in known.receipts:
             self._count += 1
         known.receipts[counter] = _Receipt(seq, answer)
-        # From the front, which is where the oldest are: a client counts upwards, and what overtook another one waits its
-        # turn.
+        # From the front, which is where the oldest are: a client counts upwards, and what overtook another one waits
+        # its turn.
         receipts, oldest = known.receipts, known.highest - RECEIPT_WINDOW
         while (first := next(iter(receipts))) <= oldest:
             del receipts[first]
