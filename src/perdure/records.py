@@ -252,7 +252,7 @@ def proves_durable(data: bytes, offset: int, seq: int, *, salt: int = 0, known_s
     Returns the offset of the proof, or ``None``: then the spot may be a torn tail. A crash can leave any part of what
     was written since the last sync, so a good record behind the spot proves nothing by itself; one whose watermark is
     ``seq`` or more was written after ``seq`` had been synced. And bytes are written in order: a good record of a later
-    seq *at* the spot means that the one before it was taken out. ``known_seq``: what a snapshot says to have been durable:
+    seq *at* the spot means that the one before it was taken out. ``known_seq``: what a snapshot says was durable:
     where the spot lies before that, any good record of a later seq behind it is something that must not be cut off.
     """
     spot = offset

@@ -55,9 +55,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def wait_for(browser: Any, condition: Any, what: str) -> Any:
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(browser, 30, poll_frequency=0.1).until(lambda _: condition(), what)
+    # What was found may have been written anew before it was read: then it is looked for again.
+    ignored = (StaleElementReferenceException,)
+    return WebDriverWait(browser, 30, 0.1, ignored).until(lambda _: condition(), what)
 
 
 def log_in(browser: Any, server: Served, token: str) -> None:

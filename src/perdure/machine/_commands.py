@@ -56,9 +56,9 @@ class Commands:
 
     def __init__(self, state: State, journal: Journal, *, durability: Durability, path: str | None) -> None:
         self.state = state
-        self.journal = journal
+        self.journal: Journal = journal
         self.durability: Durability = durability
-        self.path = path
+        self.path: str | None = path
         self.companion: Companion | None = None
         self.moment: Moment = Moment(journal.log_id)
         self.lock: Any

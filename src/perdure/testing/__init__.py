@@ -1,8 +1,8 @@
 """What perdure is tested with, for your own tests.
 
 A disk that fails on command (``FaultyFs``), power cuts at every moment (``crashsim``), clocks that stand still, whether
-a journal replays (``assert_replayable``), strategies for Hypothesis, and the contracts of journals, logs, snapshot stores,
-stashes and codecs, each as a class of tests. What needs pytest or Hypothesis is imported when it is asked for.
+a journal replays (``assert_replayable``), strategies for Hypothesis, and the contracts of journals, logs, snapshot
+stores, stashes and codecs, each as a class of tests. What needs pytest or Hypothesis is imported when it is asked for.
 """
 
 from __future__ import annotations

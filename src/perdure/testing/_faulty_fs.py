@@ -91,7 +91,7 @@ class FaultyFs(WrappingFs):
         or wait.
         """
         super().__init__(inner)
-        self.fail_at = fail_at
+        self.fail_at: int = fail_at
         self.mode: Mode = mode
         self.error = error
         self.short_writes = short_writes

@@ -108,7 +108,7 @@ def test_a_class_that_moved(app: App, tmp_path: Path, run: Run) -> None:
     other = App(tmp_path)
     done = run("verify", tmp_path / "wiki", other.spec)
     assert done.code == 1
-    assert "if the class has moved" in done.out
+    assert "If the class has moved: renames=" in done.out
     renames = [f"--rename={app.name}.{name}={other.name}.{name}" for name in ("Wiki", "Page")]
     assert run("verify", tmp_path / "wiki", other.spec, *renames).code == 0
 
