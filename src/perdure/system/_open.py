@@ -9,7 +9,7 @@ import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType, NoneType
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, get_origin, overload
 
 from perdure.clock import Clock, SystemClock
 from perdure.codecs import Codec, get_codec
@@ -200,6 +200,7 @@ def check_choices(chosen: Mapping[str, object], snapshot: object) -> None:
 
 def _target(target: Any) -> tuple[type, Callable[[], Any]]:
     """The class of the root, and what makes the initial one."""
+    target = get_origin(target) or target  # `dict[str, int]` is a dict.
     if isinstance(target, type):
         return target, lambda: _make(target)
     if isinstance(target, _NO_TARGETS):

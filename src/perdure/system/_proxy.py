@@ -9,7 +9,9 @@ reads) but says by ``__class__`` what it stands for, and forwards.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -44,7 +46,7 @@ def make_proxy(system: System) -> Any:
         proxy_class = _sharing_class(cls, system.checker is not None)
         proxy = object.__new__(proxy_class)
         # A dict of its own making, not one that shares its keys with other instances: the interpreter reads it faster.
-        root.__dict__ = {**root.__dict__}
+        object.__setattr__(root, "__dict__", {**root.__dict__})
         object.__setattr__(proxy, "__dict__", root.__dict__)
     else:
         proxy = object.__new__(forwarding_class(cls))
@@ -130,11 +132,13 @@ def _subclass(cls: type, namespace: dict[str, Any]) -> type:
     if getattr(hook, "__func__", None) is None:
         return metaclass.__new__(metaclass, cls.__name__, (cls,), namespace)
     # The class wants to know its subclasses; the proxy's is none that it should know of.
-    made = type(cls.__name__, (_Placeholder,), namespace) if metaclass is type else None
-    if made is None:
-        return metaclass.__new__(metaclass, cls.__name__, (cls,), namespace)
-    made.__bases__ = (cls,)
-    return made
+    if metaclass is type:
+        made = type(cls.__name__, (_Placeholder,), namespace)
+        # Refused where a base has empty slots, as typing.Generic has: then it is told of the subclass after all.
+        with contextlib.suppress(TypeError):
+            made.__bases__ = (cls,)
+            return made
+    return metaclass.__new__(metaclass, cls.__name__, (cls,), namespace)
 
 
 class _Placeholder:
@@ -159,6 +163,9 @@ def _wrapped(name: str, raw: Any, cls: type, checked: bool) -> Any:
         return property(_getter(name), doc=raw.__doc__) if raw.fget is not None else None
     if isinstance(raw, functools.cached_property):
         return property(_getter(name), doc=raw.__doc__)
+    if isinstance(raw, classmethod):
+        # Bound to the class that it belongs to: what it makes with `cls()` is an ordinary object.
+        return staticmethod(getattr(cls, name))
     kind = kind_of(cls, name, raw)
     if kind is None:
         return None
@@ -262,6 +269,9 @@ def forwarding_class(cls: type) -> Any:
         if isinstance(raw, (staticmethod, classmethod, type)) or not callable(function):
             continue
         namespace[name] = functools.update_wrapper(_forwarded(name, raw, function, commands), function)
+    if dataclasses.is_dataclass(cls):
+        # By this the functions of that module know a dataclass.
+        namespace["__dataclass_fields__"] = cls.__dataclass_fields__
     namespace.update(extras_for(cls))
     return type(cls.__name__, (_Forwarding,), namespace)
 

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import random
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import perdure
 from perdure import abort_exception, readonly, unlocked
@@ -314,3 +314,37 @@ class Loose:
 
 class Bag(collections.UserDict):  # type: ignore[type-arg]
     pass
+
+
+T = TypeVar("T")
+
+
+class Stack(Generic[T]):
+    def __init__(self) -> None:
+        self.items: list[T] = []
+
+    @classmethod
+    def empty(cls) -> Stack[T]:
+        return cls()
+
+    def push(self, item: T) -> None:
+        self.items.append(item)
+
+
+@dataclasses.dataclass(slots=True)
+class Size:
+    width: int = 1
+    height: int = 1
+
+    def grow(self) -> None:
+        self.width += 1
+
+
+class Keeping:
+    """Its attributes live in a dict of its own."""
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "kept", {})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self.kept[name] = value

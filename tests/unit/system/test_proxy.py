@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import pickle
 from pathlib import Path
@@ -12,7 +13,20 @@ import pytest
 
 import perdure
 from perdure.testing import assert_replayable
-from tests.unit.system.models import Child, Counter, Owner, Point, Registered, Session, Slotted, Square, Wiki
+from tests.unit.system.models import (
+    Child,
+    Counter,
+    Keeping,
+    Owner,
+    Point,
+    Registered,
+    Session,
+    Size,
+    Slotted,
+    Square,
+    Stack,
+    Wiki,
+)
 
 
 def seq(proxy: object) -> int:
@@ -218,6 +232,40 @@ def test_dataclasses_work(tmp_path: Path) -> None:
         assert_replayable(point)
     with perdure.open(Point, tmp_path / "p") as point:
         assert (point.x, point.y) == (10, 5)
+
+
+def test_a_dataclass_with_slots_is_one_to_its_module(tmp_path: Path) -> None:
+    with perdure.open(Size, tmp_path / "s") as size:
+        size.grow()
+        assert dataclasses.asdict(size) == {"width": 2, "height": 1}
+        assert dataclasses.replace(size, height=5) == Size(2, 5)
+        assert [field.name for field in dataclasses.fields(size)] == ["width", "height"]
+
+
+def test_generic_classes_work_named_with_their_parameters_too(tmp_path: Path) -> None:
+    for target in (Stack, Stack[int]):
+        with perdure.open(target, tmp_path / "s") as stack:
+            stack.push(len(stack.items))
+            assert_replayable(stack)
+    with perdure.open(dict[str, int], tmp_path / "d") as numbers:
+        numbers["a"] = 1
+    assert stack.items == [0, 1]
+
+
+def test_what_a_class_method_makes_is_an_ordinary_object(tmp_path: Path) -> None:
+    with perdure.open(Stack, tmp_path / "s") as stack:
+        other = stack.empty()
+        other.push(1)
+        assert type(other) is Stack
+        assert (stack.items, seq(stack)) == ([], 0)
+
+
+def test_opening_sets_no_attribute_by_the_classs_own_setter(tmp_path: Path) -> None:
+    with perdure.open(Keeping, tmp_path / "k") as keeping:
+        assert keeping.kept == {}
+        keeping.a = 1
+        assert keeping.kept == {"a": 1}
+        assert_replayable(keeping)
 
 
 def test_abstract_base_classes_work() -> None:
