@@ -7,7 +7,7 @@ from perdure.system._builtins import replaced_methods
 from perdure.system._command import Command, decode_command, encode_command
 from perdure.system._control import Control, control, read_only_copy
 from perdure.system._decorators import abort_exception, marks, readonly, unlocked
-from perdure.system._determinism import DeterminismWarning
+from perdure.system._findings import DeterminismWarning
 from perdure.system._fingerprints import changed_methods, fingerprints
 from perdure.system._history import command_of, with_outcome
 from perdure.system._kinds import kind_of

@@ -8,9 +8,10 @@ outcome is stored as the first snapshot and never computed again; the body of a 
 - An **error** is a call whose answer differs at replay for certain: a clock, randomness. Also a command that is a
   generator or ``async``: calling it runs nothing of it.
 - A **warning** is what may differ (I/O, the environment, ``id``, ``hash``, the order of a set), what leaves the
-  object (globals, class attributes, threads), and every error that is reached only through *another* class which a
-  command constructs: ``WikiPage(...)`` with ``self.modified = datetime.now()`` replays to another time and nothing
-  else, and programs written for earlier libraries do it everywhere. The warning names ``perdure.clock.now()``.
+  object (globals, class attributes, threads), a ``cached_property``, and every error that is reached only through
+  *another* class which a command constructs: ``WikiPage(...)`` with ``self.modified = datetime.now()`` replays to
+  another time and nothing else, and programs written for earlier libraries do it everywhere. The warning names
+  ``perdure.clock.now()``.
 
 The rules go by identity, not by spelling: whatever alias ``time.time`` goes by, it is found, and a parameter called
 ``time`` is none. What no reading can find (a clock behind another module's function, a method of an object that came
@@ -42,6 +43,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Literal
 
 from ..errors import NotDeterministicError
+from ._findings import DeterminismWarning, Finding, Severity
 from ._reading import (
     CLASS,
     SELF,
@@ -54,34 +56,6 @@ from ._reading import (
     own_nodes,
     reached_from,
 )
-from ._warnings import PerdureWarning
-
-Severity = Literal["error", "warning"]
-
-
-class DeterminismWarning(PerdureWarning):
-    """A method may not replay to the same state. The message gives the place, the call and what to use instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing in one place that would or may differ at replay.
-
-    ``rule``: clock, randomness, generator, async, io, environment, identity, hash, set-order, background, global.
-    ``method``: the command that leads there, as ``Wiki.create_page``. ``what``: what is done, ``replacement``: what
-    to do instead, both as they stand in messages.
-    """
-
-    severity: Severity
-    rule: str
-    method: str
-    file: str
-    line: int
-    what: str
-    replacement: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.method}: {self.what}; {self.replacement}"
 
 
 def check_class(cls: type, *, validate: Literal["error", "warn", "off"] = "error", stacklevel: int = 2) -> None:
@@ -128,7 +102,17 @@ def read_class(cls: type) -> list[Finding]:
             findings += [dataclasses.replace(finding, severity="warning") for finding in inside]
     for constructed, method in classes.items():
         findings += _default_factories(method, constructed)
+    findings += _kept_by_queries(cls)
     return sorted(dict.fromkeys(findings), key=lambda finding: (finding.severity, finding.file, finding.line))
+
+
+def _kept_by_queries(cls: type) -> Iterator[Finding]:
+    """``cached_property``: who reads it first stores it in the object, and that is no command."""
+    for name, source in methods_of(cls).items():
+        if isinstance(source.raw, functools.cached_property):
+            what = "is a cached_property, and reading it changes the object without a command"
+            method = f"{cls.__qualname__}.{name}"
+            yield Finding("warning", "cache", method, source.file, source.line, what, "make it a property")
 
 
 def _entries(cls: type) -> dict[str, MethodSource]:

@@ -8,7 +8,8 @@ import warnings
 import pytest
 
 from perdure.errors import NotDeterministicError, PrevalentError
-from perdure.system._determinism import DeterminismWarning, check_class, read_class
+from perdure.system._determinism import check_class, read_class
+from perdure.system._findings import DeterminismWarning
 from perdure.system._reading import commands_of, functions_called, methods_of
 
 _numbers = itertools.count()
@@ -786,3 +787,16 @@ def test_reading_a_large_class_is_quick(load):
     started = time.perf_counter()
     assert read_class(module.Wiki) == []
     assert time.perf_counter() - started < 5
+
+
+def test_a_cached_property_is_warned_of(load):
+    """Whoever reads it first stores it, and a replay that nobody reads leaves another state."""
+    text = """
+    import functools
+    class Box:
+        @functools.cached_property
+        def size(self):
+            return 1
+    """
+    (found,) = read_class(load(text).Box)
+    assert (found.severity, found.rule, found.method) == ("warning", "cache", "Box.size")
