@@ -125,7 +125,8 @@ def _replay_raising(state: State, entry: Entry, outcome: Outcome) -> Exception:
     except Exception as error:  # Whatever the method raises is its outcome.
         if name_of(error) != outcome.error:
             raise _diverged(entry, f"it raised {outcome.error} and now raises {name_of(error)}: {error}") from error
-        return error
+        # Its traceback leads to the caller's frame, which holds it: a cycle, and the state would outlive its proxy.
+        return error.with_traceback(None)
     raise _diverged(entry, f"it raised {outcome.error} and now returns")
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import gc
 import pickle
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import perdure
+from perdure.system import system_of
 from perdure.testing import assert_replayable
 from tests.unit.system.models import (
     Child,
@@ -309,6 +313,26 @@ def test_dropping_the_proxy_lets_go_of_the_folder(tmp_path: Path) -> None:
         gc.collect()
     with perdure.open(Counter, tmp_path / "c") as counter:
         assert counter.added == [0, 1, 2]
+
+
+def test_it_does_so_without_the_collector_whatever_was_raised_and_replayed(tmp_path: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            wiki: Any = perdure.open(Wiki, tmp_path / "w", snapshot="manual")
+            for command in (wiki.fail_half_way, wiki.all_or_nothing):
+                with contextlib.suppress(ValueError):
+                    command("")
+            machine = weakref.ref(system_of(wiki).machine)
+            del wiki, command
+            for _ in range(1000):  # The keeper may hold it for a moment.
+                if machine() is None:
+                    break
+                time.sleep(0.01)
+            assert machine() is None
+    finally:
+        gc.enable()
 
 
 def test_the_control_alone_keeps_it_open(tmp_path: Path) -> None:
