@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -54,6 +55,8 @@ class Owner:
         else:
             threading.Thread(target=self._watch_turn, name="perdure-shared-turn", daemon=True).start()
         close_in_forked_children(self)
+        # Before the interpreter closes what is served: whoever calls then must not be told that it was closed.
+        atexit.register(self.stop, snapshot=False)
         self._thread = threading.Thread(target=self._accept, name="perdure-shared", daemon=True)
         self._thread.start()
 
@@ -181,6 +184,7 @@ class Owner:
                 return
             self._stopping.set()
             streams = dict(self._streams)
+        atexit.unregister(self.stop)
         self.gate.end()
         self._listener.close()
         for stream in streams:

@@ -94,10 +94,14 @@ class Process:
         os.kill(self.pid, signal.SIGSTOP)
         wait_for(lambda: Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
 
-    def end(self) -> int:
-        """Has it end by itself; the exit code."""
+    def leave(self) -> None:
+        """Has it end by itself."""
         assert self._child.stdin is not None
         self._child.stdin.close()
+
+    def end(self) -> int:
+        """Has it end by itself; the exit code."""
+        self.leave()
         return self._child.wait(DEADLINE_S)
 
     def close(self) -> None:

@@ -119,6 +119,34 @@ def test_an_owner_that_leaves_hands_over(tmp_path: Path, make: Callable[[], Proc
         assert shared.is_owner
 
 
+_LATE = """
+import pathlib, weakref
+class Late: pass
+late = Late()
+def meanwhile(now, then):
+    pathlib.Path(now).touch()
+    while not pathlib.Path(then).exists(): time.sleep(0.005)
+weakref.finalize(late, meanwhile, {now!r}, {then!r})
+"""
+"""Runs when the interpreter exits, after what was opened later and before what was opened earlier has been closed."""
+
+
+def test_an_owner_that_exits_lets_go_before_it_closes(tmp_path: Path, make: Callable[[], Process]) -> None:
+    now, then = tmp_path / "now", tmp_path / "then"
+    first, second, third = make(), make(), make()
+    first.do(opening(tmp_path / "d") + "; s['a'] = 1")
+    second.do(opening(tmp_path / "d"))
+    second.do(_LATE.format(now=str(now), then=str(then)))
+    third.do(opening(tmp_path / "d"))
+    first.kill()
+    assert second.do("s['a'], s.is_owner") == "(1, True)"
+    assert third.do("s['a'], s.is_owner") == "(1, False)"
+    second.leave()
+    wait_for(now.exists)
+    assert third.do("s.setdefault('b', 2), s['a']") == "(2, 1)"
+    then.touch()
+
+
 _ENTRY = b'"client"'
 """Every entry of a request has one."""
 CALLS = {
