@@ -53,9 +53,9 @@ from ._reading import (
     commands_of,
     is_a,
     methods_of,
-    own_nodes,
     reached_from,
 )
+from ._sets import is_set_display, set_attributes, set_locals
 
 
 def check_class(cls: type, *, validate: Literal["error", "warn", "off"] = "error", stacklevel: int = 2) -> None:
@@ -94,6 +94,7 @@ def read_class(cls: type) -> list[Finding]:
                 places.setdefault(found.function.__code__, (method, found))
         for constructed in reached.classes:
             classes.setdefault(constructed, method)
+    findings += _unread(cls)
     for method, source in direct.values():
         findings += _read(method, source, cls)
     for code, (method, source) in through.items():
@@ -141,6 +142,20 @@ def _refused_form(method: str, source: MethodSource) -> list[Finding]:
         return []
     instead = "mark it @readonly if it changes nothing, else make it a plain method"
     return [Finding("error", rule, method, source.file, source.line, what, instead)]
+
+
+def _unread(cls: type) -> list[Finding]:
+    """One warning for all commands without source: what nobody has read must not look as if it had been found good.
+
+    Dunders are left out: those that ``dataclass`` and the like write have no source, and do nothing of their own.
+    """
+    unread = {name: s for name, s in commands_of(cls).items() if s.node is None and not name.startswith("__")}
+    if not unread:
+        return []
+    first, methods = next(iter(unread.values())), f"{cls.__qualname__}.{', '.join(unread)}"
+    what = "has no source that could be read, so nobody has checked whether it replays"
+    instead = "put the class into a module, or try it with check=True"
+    return [Finding("warning", "unread", methods, first.file, first.line, what, instead)]
 
 
 def _default_factories(method: str, constructed: type) -> Iterator[Finding]:
@@ -298,7 +313,7 @@ _SET_METHODS = _words("union intersection difference symmetric_difference copy")
 
 
 def _read(method: str, source: MethodSource, cls: type) -> list[Finding]:
-    reader = _Reader(method, source, _set_attributes(cls))
+    reader = _Reader(method, source, set_attributes(cls))
     reader.walk()
     return reader.findings
 
@@ -309,7 +324,7 @@ class _Reader(ScopedVisitor):
         self.findings: list[Finding] = []
         self._method = method
         self._set_attributes = set_attributes
-        self._set_locals = _set_locals(source)
+        self._set_locals = set_locals(source)
         self._order_is_lost: set[ast.AST] = set()  # expressions whose order nobody sees
 
     def _report(self, node: ast.AST, rule: _Rule) -> None:
@@ -421,64 +436,9 @@ class _Reader(ScopedVisitor):
             if isinstance(node.func, ast.Attribute) and node.func.attr in _SET_METHODS:
                 return self._is_set(node.func.value)
             return _among(self.resolve(node.func), (set, frozenset)) and bool(node.args)
-        return _is_set_display(node)
+        return is_set_display(node)
 
 
 def _among(held: object, known: tuple[object, ...]) -> bool:
     """``in`` by identity: an object of the module may have an ``==`` of its own."""
     return any(held is each for each in known)
-
-
-def _is_set_display(node: ast.expr | None) -> bool:
-    """A set as it is written, unless it is one of numbers only: their hash is the same in every process."""
-    if isinstance(node, ast.Set):
-        return not all(isinstance(e, ast.Constant) and isinstance(e.value, (int, float)) for e in node.elts)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return node.func.id in ("set", "frozenset")
-    return isinstance(node, ast.SetComp)
-
-
-def _is_set_annotation(annotation: ast.expr | None) -> bool:
-    name = annotation.value if isinstance(annotation, ast.Subscript) else annotation
-    of = ast.unparse(annotation.slice) if isinstance(annotation, ast.Subscript) else ""
-    return isinstance(name, ast.Name) and name.id in ("set", "frozenset") and of not in ("int", "float", "bool")
-
-
-def _assignments(source: MethodSource) -> Iterator[tuple[ast.expr, bool]]:
-    """Each target that the function assigns, and whether the value is a set."""
-    for node in own_nodes(source.node) if source.node else ():
-        if isinstance(node, ast.Assign):
-            yield from ((target, _is_set_display(node.value)) for target in node.targets)
-        elif isinstance(node, ast.AnnAssign):
-            declared = _is_set_annotation(node.annotation)
-            numbers = isinstance(node.annotation, ast.Subscript) and not declared
-            yield node.target, declared or (not numbers and _is_set_display(node.value))
-        elif isinstance(node, (ast.For, ast.NamedExpr)):
-            yield node.target, False
-
-
-def _set_locals(source: MethodSource) -> frozenset[str]:
-    """Local names that are assigned sets and nothing else."""
-    verdicts: dict[str, bool] = {}
-    for target, is_set in _assignments(source):
-        for name in ast.walk(target):
-            if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
-                verdicts[name.id] = verdicts.get(name.id, True) and is_set and name is target
-    return frozenset(name for name, is_set in verdicts.items() if is_set)
-
-
-@functools.lru_cache(maxsize=256)
-def _set_attributes(cls: type) -> frozenset[str]:
-    """Attributes of ``self`` that some method of the class assigns a set, or that a dataclass declares as one."""
-    found = {
-        target.attr
-        for source in methods_of(cls).values()
-        for target, is_set in _assignments(source)
-        if is_set and isinstance(target, ast.Attribute)
-    }
-    for owner in inspect.getmro(cls):
-        for name, annotation in vars(owner).get("__annotations__", {}).items():
-            text = annotation if isinstance(annotation, str) else str(annotation).removeprefix("<class '")
-            if text.startswith(("set", "frozenset")) and not text.endswith(("[int]", "[float]", "[bool]")):
-                found.add(name)
-    return frozenset(found)

@@ -19,7 +19,7 @@ class Finding:
     """One thing in one place that would or may differ at replay.
 
     ``rule``: clock, randomness, generator, async, io, environment, identity, hash, set-order, background, global,
-    cache.
+    cache, unread.
     ``method``: the command that leads there, as ``Wiki.create_page``. ``what``: what is done, ``replacement``: what
     to do instead, both as they stand in messages.
     """

@@ -461,7 +461,16 @@ def test_generator_and_async_commands_are_refused(load):
 def test_generator_commands_are_refused_without_source():
     space = {}
     exec("class Wiki:\n    def each(self):\n        yield 1\n    def plain(self):\n        pass\n", space)
-    assert [f.rule for f in read_class(space["Wiki"])] == ["generator"]
+    assert [f.rule for f in read_class(space["Wiki"])] == ["generator", "unread"]
+
+
+def test_a_class_without_source_is_warned_of_once():
+    space = {"time": time}
+    exec("class Wiki:\n    def a(self):\n        self.at = time.time()\n    def b(self):\n        pass\n", space)
+    (finding,) = read_class(space["Wiki"])
+    assert (finding.severity, finding.rule, finding.method) == ("warning", "unread", "Wiki.a, b")
+    with pytest.warns(DeterminismWarning, match="Wiki.a, b: has no source that could be read"):
+        check_class(space["Wiki"])
 
 
 def test_classes_in_functions_see_their_closure():
@@ -566,7 +575,7 @@ def test_stale_or_broken_source_is_no_source(load, tmp_path):
     with open(module.__file__, "w") as file:
         file.write("class Wiki:\n    def (((\n")
     assert methods_of(module.Wiki)["put"].node is None
-    assert read_class(module.Wiki) == []
+    assert [finding.rule for finding in read_class(module.Wiki)] == ["unread"]
 
 
 def test_lazy_objects_of_the_module_are_not_woken(load):
