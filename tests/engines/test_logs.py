@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import queue
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from perdure.engines import DirectoryBlobs, JournalLog, Log, MemoryBlobs, create_log, open_log, parse_url
+from perdure.engines import DirectoryBlobs, JournalLog, Log, MemoryBlobs, _nats_follow, create_log, open_log, parse_url
+from perdure.errors import ClosedError, PerdureError, UnreachableError
 from perdure.journal import FileJournal, MemoryJournal
 from perdure.testing import LogContract
+from perdure.testing._log_contract import followed
 from tests.engines._nats import NatsCluster
 
 
@@ -53,6 +60,48 @@ class TestNats(LogContract):
     @pytest.fixture
     def make(self, nats_url: str) -> Iterator[Callable[[], Log]]:
         yield from opener(nats_url)
+
+    def test_a_lost_message_breaks_the_stream_and_is_no_trimming(
+        self, log: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(3):
+            log.append(b"%d" % number, bytes(23) + bytes([number]))
+        whole = _nats_follow._take_batch
+
+        async def losing(box: asyncio.Queue[Any], found: queue.SimpleQueue[Any], path: str) -> bool:
+            """As when a connection breaks while the second message is on its way, and the next one takes over."""
+            second = asyncio.Queue()
+            second.put_nowait(await box.get())
+            await box.get()
+            second.put_nowait(await box.get())
+            return await whole(second, found, path)
+
+        with monkeypatch.context() as lost:
+            lost.setattr(_nats_follow, "_take_batch", losing)
+            following = log.follow(0, idle_s=10.0)
+            with pytest.raises(UnreachableError, match="from 1 to 3"):
+                for _ in following:
+                    pass
+        assert [entry.position for entry in followed(log, 1, 3)] == [2, 3]
+
+    def test_what_is_asked_while_it_closes_is_refused_at_once(self, log: Log) -> None:
+        refused: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                while True:
+                    log.bounds()
+            except PerdureError as error:
+                refused.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        log.close()
+        for thread in threads:
+            thread.join()
+        assert [type(error) for error in refused] == [ClosedError] * 8
+        gc.collect()  # What was begun and never run would tell of it now.
 
 
 class TestNatsOfThree(LogContract):

@@ -303,6 +303,30 @@ def test_a_running_node_that_fell_behind_goes_on_from_a_snapshot(
     assert "had fallen behind" in caplog.text
 
 
+def test_a_node_whose_following_alone_fell_behind_goes_on(open_bank: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = open_bank()
+    node = node_of(bank)
+    behind = threading.Event()
+
+    def from_the_beginning(after: int, *, idle_s: float) -> Iterator[list[Any]]:
+        """As a thread that had no turn since then would do."""
+        try:
+            yield node.log.read(1, 10)
+        except MissingError:
+            behind.set()
+            raise
+
+    with monkeypatch.context() as slow:
+        slow.setattr(node.log, "follow", from_the_beginning)
+        for _ in range(3):
+            bank.inc("x")
+            perdure.control(bank).take_snapshot()
+        assert behind.wait(60)
+        bank.inc("y")
+    assert bank.done == caught_up(bank).done == ["x", "x", "x", "y"]
+    assert node.failure is None
+
+
 def test_history_is_kept_where_it_is_wanted(open_bank: Open) -> None:
     bank = open_bank(keep_history=True)
     for _ in range(3):

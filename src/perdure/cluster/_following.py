@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from perdure.cluster._waiting import Batch
 from perdure.engines import Log, LogEntry
 from perdure.errors import (
     ClosedError,
+    CorruptError,
     DivergedError,
     MissingError,
     OutcomeUnknownError,
@@ -24,6 +26,7 @@ from perdure.errors import (
     WriteError,
 )
 from perdure.machine import Refusing, State
+from perdure.snapshots import Snapshot
 
 _log = logging.getLogger("perdure")
 RETRY_S = 0.1
@@ -134,8 +137,10 @@ class Following(Replica):
     def _catch_up(self, trimmed: MissingError) -> None:
         """The log was trimmed past this node: a newer snapshot has what is missing."""
         try:
-            newest = next((name for name in self.snapshots.names()), None)
-            snapshot = self.snapshots.fetched(newest) if newest is not None else None
+            first = self.log.bounds().first
+            if first <= self.position + 1:
+                return  # Only the following had fallen behind: this node's writer has applied what is missing there.
+            snapshot = self._newest_snapshot()
             if snapshot is None or snapshot.seq < self.seq:
                 self.fail(trimmed)
                 return
@@ -149,6 +154,12 @@ class Following(Replica):
             _log.warning("%s: this node had fallen behind and went on from a snapshot of seq %d", self.path, self.seq)
             with self.moved:
                 self.moved.notify_all()
+
+    def _newest_snapshot(self) -> Snapshot | None:
+        for name in self.snapshots.names():
+            with contextlib.suppress(CorruptError, MissingError):
+                return self.snapshots.fetched(name)
+        return None
 
     def fail(self, error: PerdureError) -> None:
         """Stops for good: what is in memory is not, or no longer, what the log says."""

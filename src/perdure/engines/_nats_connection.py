@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Coroutine, Mapping
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ class NatsConnection:
         self._nats = needed_module("nats", "nats")
         self.url = url
         self.closed = False
+        self._accepting = threading.Lock()
         self._last_error: BaseException | None = None
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="perdure-nats", daemon=True)
@@ -158,12 +159,18 @@ class NatsConnection:
 
     # ---- calls
 
+    def begin(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Has the loop run a coroutine. Closing cancels it. Raises ``ClosedError``: it will not run."""
+        # Closing takes the lock, too: what has begun by then it finds and cancels, and behind it nothing begins.
+        with self._accepting:
+            if not self.closed:
+                return asyncio.run_coroutine_threadsafe(work, self.loop)
+        work.close()
+        raise ClosedError("the connection is closed", path=self.url.shown)
+
     def call(self, work: Coroutine[Any, Any, Result], timeout_s: float) -> Result:
         """Runs a coroutine on the loop. Raises what it raises, ``UnreachableError`` when the time is over."""
-        if self.closed:
-            work.close()
-            raise ClosedError("the connection is closed", path=self.url.shown)
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        future = self.begin(work)
         try:
             return future.result(timeout_s)
         except (FutureTimeoutError, CancelledError) as error:
@@ -200,22 +207,24 @@ class NatsConnection:
 
     def close(self) -> None:
         """Idempotent."""
-        if self.closed:
-            return
+        with self._accepting:
+            if self.closed:
+                return
+            self.closed = True
 
         async def leave() -> None:
             client = getattr(self, "client", None)
             if client is not None:
                 with contextlib.suppress(self._nats.errors.Error, OSError, asyncio.TimeoutError):
                     await asyncio.wait_for(client.close(), 2)
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
+            # Again and again: what is cancelled may begin something else, as the driver's reconnecting does.
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
 
-        with contextlib.suppress(UnreachableError):
-            self.call(leave(), 5)
-        self.closed = True
+        with contextlib.suppress(FutureTimeoutError):
+            asyncio.run_coroutine_threadsafe(leave(), self.loop).result(5)
         self.loop.call_soon_threadsafe(self.loop.stop)
         if self._thread is not threading.current_thread():
             self._thread.join(5)

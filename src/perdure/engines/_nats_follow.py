@@ -30,7 +30,7 @@ def follow_stream(
 ) -> Iterator[list[LogEntry]]:
     """See ``Log.follow``."""
     found: queue.SimpleQueue[LogEntry | PerdureError] = queue.SimpleQueue()
-    pump = asyncio.run_coroutine_threadsafe(_pump(connection, stream, after, found), connection.loop)
+    pump = connection.begin(_pump(connection, stream, after, found))
     expected = after + 1
     try:
         while True:
@@ -43,7 +43,7 @@ def follow_stream(
                         failed = item
                         break
                     if item.position != expected:
-                        failed = _gap(item.position, expected, connection.url.shown)
+                        failed = _gap(item.position, expected, bounds().first, connection.url.shown)
                         break
                     expected += 1
                     entries.append(item)
@@ -60,10 +60,11 @@ def follow_stream(
         pump.cancel()
 
 
-def _gap(position: int, expected: int, path: str) -> PerdureError:
-    if position > expected:
-        return MissingError(f"entries before {position} were trimmed", path=path, seq=expected)
-    return UnreachableError(f"the stream went back from {expected} to {position}", path=path)
+def _gap(position: int, expected: int, first: int, path: str) -> PerdureError:
+    if first > expected:
+        return MissingError(f"entries before {first} were trimmed", path=path, seq=expected)
+    # What was on its way when a connection broke is lost, and the driver goes on with what comes over the next one.
+    return UnreachableError(f"the stream went from {expected - 1} to {position}", path=path)
 
 
 async def _pump(connection: NatsConnection, stream: str, after: int, found: queue.SimpleQueue[Any]) -> None:
