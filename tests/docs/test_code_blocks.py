@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codeop
 import re
 from pathlib import Path
 
@@ -28,6 +29,18 @@ def test_the_code_on_a_page_does_what_the_page_says(page: str, tmp_path: Path) -
     text = (DOCS / page).read_text("utf-8")
     problems = run_page(text, tmp_path)
     assert not problems, f"{page}\n" + "\n".join(problems)
+
+
+def test_the_tutorial_can_be_typed_at_pythons_prompt() -> None:
+    """There an empty line ends a class, and what follows an indented block needs one before it."""
+    for block in blocks_of((DOCS / "tutorial.md").read_text("utf-8")):
+        if block.language == "python" and not block.title:
+            typed = ""
+            for line in [*block.text.splitlines(), ""]:
+                typed += line + "\n"
+                begun = line.startswith(" ") or codeop.compile_command(typed, symbol="single") is None
+                typed = typed if begun else ""
+            assert not typed.strip(), f"line {block.line}: the prompt would still wait after it"
 
 
 @pytest.mark.parametrize("page", HERE)
