@@ -123,8 +123,12 @@ class Fs:
         return fd
 
     def open_for_reading(self, path: str) -> int:
-        """Refuses a symbolic link, so that a planted one cannot lead elsewhere."""
-        return self.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        """Refuses a symbolic link, so that a planted one cannot lead elsewhere, and a pipe, which could hold us up."""
+        fd = self.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with closing_on_error(self, fd):
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", path)
+        return fd
 
     def write_all(self, fd: int, data: bytes | memoryview) -> None:
         """Writes until all is out. After an error any prefix of ``data`` may be in the file."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import perdure
-from perdure.errors import PerdureError
+from perdure.errors import PerdureError, StorageError
 from perdure.fs import Fs
 from perdure.journal import SegmentHeader
 from perdure.records import COMMAND, encode
@@ -333,6 +333,29 @@ def test_a_folder_full_of_something_else_is_only_added_to(tmp_path: Path) -> Non
     with perdure.open(Counter, directory) as counter:
         counter.add(1)
     assert (directory / "holiday.jpg").read_bytes() == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+@pytest.mark.parametrize("mode", ["rw", "r"])
+def test_what_is_no_file_is_not_read_and_holds_nobody_up(tmp_path: Path, kind: str, mode: Any) -> None:
+    directory = tmp_path / "c"
+    filled(directory, 3)
+    for path in (*journals(directory), *snapshots(directory)):
+        aside = tmp_path / "aside"
+        path.rename(aside)
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to(aside)
+        with pytest.raises(StorageError) as caught:
+            perdure.open(Counter, directory, mode=mode)
+        assert caught.value.path == str(path)
+        path.rmdir() if kind == "folder" else path.unlink()
+        aside.rename(path)
+    with perdure.open(Counter, directory) as counter:
+        assert counter.added == [1, 2, 3]
 
 
 def test_a_file_where_the_folder_should_be_is_an_error(tmp_path: Path) -> None:
