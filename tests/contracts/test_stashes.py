@@ -183,6 +183,12 @@ class TestLRUCacheStash(StashContract):
         return LRUCacheStash(DirectoryStash(tmp_path), maxsize=3)
 
 
+class TestLRUCacheStashAlone(StashContract):
+    @pytest.fixture
+    def stash(self) -> Stash:
+        return LRUCacheStash(maxsize=10_000)
+
+
 class TestOneShotFactoryStash(StashContract):
     @pytest.fixture
     def stash(self, tmp_path: Path) -> Stash:

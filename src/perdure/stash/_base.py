@@ -118,12 +118,12 @@ class Stash(ABC):
             if value is not MISSING:
                 yield name, value
 
-    def key_groups(self, n: int) -> Iterator[tuple[str, ...]]:
+    def key_groups(self, n: int) -> Iterator[list[str]]:
         """The names in groups of ``n``; the last group may be smaller."""
         if n < 1:
             raise UsageError(f"groups of {n} names")
         names = iter(self.keys())
-        while group := tuple(islice(names, n)):
+        while group := list(islice(names, n)):
             yield group
 
     @property

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from perdure.errors import UsageError
 from perdure.missing import MISSING
 from perdure.stash._base import Stash, check_name
-from perdure.stash._delegate import DelegateStash
+from perdure.stash._delegate import DelegateStash, NoopStash
 from perdure.stash._dictionary import DictionaryStash
 
 _OWN = "own"
@@ -193,39 +193,60 @@ class CacheStash(DelegateStash):
 
 
 class _RecentStash(DictionaryStash):
-    """A dict that forgets what was not asked for longest. Its owner's lock protects it."""
+    """A dict that forgets what was not asked for longest."""
 
     def __init__(self, size_max: int) -> None:
         self.size_max = size_max
         self._order: OrderedDict[str, Any] = OrderedDict()
         super().__init__(self._order)
 
+    def load(self, name: str) -> Any:
+        return self.get(name)
+
     def get(self, name: str, default: Any = None) -> Any:
-        value = super().get(name, MISSING)
-        if value is MISSING:
-            return default
-        self._order.move_to_end(name)
-        return value
+        with self._lock:
+            value = super().get(name, MISSING)
+            if value is MISSING:
+                return default
+            self._order.move_to_end(name)
+            return value
 
     def dump(self, name: str, value: Any) -> None:
-        super().dump(name, value)
-        self._order.move_to_end(name)
-        while len(self._order) > self.size_max:
-            self._order.popitem(last=False)
+        with self._lock:
+            super().dump(name, value)
+            self._order.move_to_end(name)
+            while len(self._order) > self.size_max:
+                self._order.popitem(last=False)
 
 
 @dataclass(eq=False)
 class LRUCacheStash(CacheStash):
-    """A ``CacheStash`` in memory that keeps at most ``maxsize`` items, those that were asked for most recently."""
+    """A ``CacheStash`` in memory that keeps at most ``maxsize`` items, those that were asked for most recently.
 
+    Without a delegate, ``LRUCacheStash(maxsize=1000)``, they are all that there is: for the ``cache_stash`` of another.
+    """
+
+    delegate: Stash | int | None = None  # type: ignore[assignment]
     cache_stash: Stash | None = field(init=False, default=None, repr=False)
     read_only: bool = field(init=False, default=False, repr=False)
     maxsize: int = 128
 
     def __post_init__(self) -> None:
+        only = self.delegate
+        if isinstance(only, int):
+            self.delegate, self.maxsize = None, only
         if self.maxsize < 1:
             raise UsageError(f"maxsize={self.maxsize}", hint="at least 1")
+        if self.delegate is None:
+            self.delegate, self.cache_stash = _RecentStash(self.maxsize), NoopStash()
         super().__post_init__()
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """The items that are in memory, the one that was not asked for longest first."""
+        if isinstance(self.delegate, _RecentStash):
+            return self.delegate.data
+        return OrderedDict((name, kept[1]) for name, kept in self._cache.items())
+
     def _make_cache(self) -> Stash:
-        return _RecentStash(self.maxsize)
+        return _RecentStash(self.maxsize) if self.cache_stash is None else self.cache_stash

@@ -28,8 +28,8 @@ class DirectoryCompositeStash(CodedStash):
     groups.
 
     ``path``: the directory. ``groups``: sets of keys of the dict; each group is a directory of its own. What no group
-    names is kept with the item. ``load_keys``: load only the groups that hold one of these keys; the dict then lacks
-    the others.
+    names is kept with the item. ``load_keys``: only these keys are in the dict that is loaded, and only the groups that
+    hold one of them are read.
 
     The parts are written first, under a name that nothing refers to yet; then the item, which refers to them, takes
     the old one's place in one step; then the old parts are deleted. So a crash leaves the old item or the new one,
@@ -195,6 +195,7 @@ class DirectoryCompositeStash(CodedStash):
 
     def _assemble(self, name: str, stored: dict[str, Any]) -> Any:
         content = dict(stored["rest"])
+        wanted = None if self.load_keys is None else frozenset(self.load_keys)
         for directory in stored["parts"]:
             group = next((group for group in self.groups if self._name_of(group) == directory), None)
             if group is None:
@@ -202,13 +203,14 @@ class DirectoryCompositeStash(CodedStash):
                     f"the item {name!r} has parts in {directory}, which is none of the groups", path=self.path,
                     hint="give the groups with which it was stored",
                 )  # fmt: skip
-            if self.load_keys is not None and not set(group) & set(self.load_keys):
+            if wanted is not None and wanted.isdisjoint(group):
                 continue
             part = self._parts[directory].get(self._part_key(stored["version"], name), MISSING)
             if part is MISSING:
                 return MISSING
             content.update(part)
-        ordered = {key: content[key] for key in stored["order"] if key in content}
+        order = stored["order"] if wanted is None else [key for key in stored["order"] if key in wanted]
+        ordered = {key: content[key] for key in order if key in content}
         object.__setattr__(stored["item"], self.attribute_name, ordered)
         return stored["item"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import KeysView
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -74,9 +74,9 @@ class DictionaryStash(Stash):
         self.set_fill_mark(None)
         self.data.clear()
 
-    def keys(self) -> Iterator[str]:
+    def keys(self) -> KeysView[str]:
         """The names as they are now, in the order in which they came."""
-        return iter(tuple(self.data))
+        return dict.fromkeys(tuple(self.data)).keys()
 
     def __len__(self) -> int:
         return len(self.data)

@@ -22,12 +22,13 @@ class FactoryStash(PreemptiveStash):
 
     ``enable_preemptive``: once ``prime`` has made everything, the names are the delegate's, and the factory is not
     asked any more. ``dump_factory_nones``: store ``None`` where that is what the factory made; otherwise it is made
-    anew each time.
+    anew each time. ``force_clear_factory``: ``clear`` clears the factory, too.
     """
 
     factory: Stash | None = None
     enable_preemptive: bool = True
     dump_factory_nones: bool = True
+    force_clear_factory: bool = False
 
     def load(self, name: str) -> Any:
         """The delegate's value, or else what the factory makes; ``None`` where it makes nothing."""
@@ -78,7 +79,13 @@ class FactoryStash(PreemptiveStash):
         if self._is_complete():
             return delegate.keys()
         # In one dict, so that the order is the factory's and no name comes twice.
-        return iter(dict.fromkeys([*_needed(self.factory, self).keys(), *delegate.keys()]))
+        return dict.fromkeys([*_needed(self.factory, self).keys(), *delegate.keys()]).keys()
+
+    def clear(self) -> None:
+        """Clear the delegate, and the factory where that is asked for."""
+        super().clear()
+        if self.force_clear_factory:
+            _needed(self.factory, self).clear()
 
     def prime(self) -> None:
         """Make everything that is missing, and note that this has been done."""
@@ -111,11 +118,14 @@ class CacheFactoryStash(DelegateStash):
 
     Names and existence are the factory's alone; the delegate is no more than a place where results are kept.
 
-    ``dump_factory_nones``: store ``None`` where that is what the factory made.
+    ``dump_factory_nones``: store ``None`` where that is what the factory made. ``force_clear_factory``: ``clear``
+    clears the factory, too. ``enable_preemptive``: of no effect, as the names are never the delegate's.
     """
 
     factory: Stash | None = None
+    enable_preemptive: bool = True
     dump_factory_nones: bool = True
+    force_clear_factory: bool = False
 
     def prime(self) -> None:
         """Prime the delegate and the factory."""
@@ -158,6 +168,12 @@ class CacheFactoryStash(DelegateStash):
     def keys(self) -> Iterable[str]:
         """The factory's names."""
         return _needed(self.factory, self).keys()
+
+    def clear(self) -> None:
+        """Clear the delegate, and the factory where that is asked for."""
+        super().clear()
+        if self.force_clear_factory:
+            _needed(self.factory, self).clear()
 
     def __len__(self) -> int:
         return len(_needed(self.factory, self))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from perdure.errors import CodecError, PerdureError, RecordTooLargeError
 from perdure.missing import MISSING
 from perdure.stash._base import Stash
 from perdure.stash._delegate import DelegateStash
@@ -17,7 +18,8 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class ProtectiveStash(DelegateStash):
-    """Where making an item raises, the item is a ``Failure`` instead: as a factory it lets the others be made.
+    """Where making an item raises, the item is a ``Failure`` instead: as a factory it lets the others be made. Where an
+    item cannot be stored, a ``Failure`` is stored in its place; a store that refuses everything raises all the same.
 
     ``log_errors``: also log them, with their tracebacks.
     """
@@ -51,9 +53,19 @@ class ProtectiveStash(DelegateStash):
             # As in ``load``.
             return self._failed(name, error)
 
+    def dump(self, name: str, value: Any) -> None:
+        """Store the value in the delegate, or the ``Failure`` to store it."""
+        try:
+            super().dump(name, value)
+        except Exception as error:
+            # Its own pickling may raise anything, and so may a delegate of the user's.
+            if isinstance(error, PerdureError) and not isinstance(error, CodecError | RecordTooLargeError):
+                raise  # No fault of the value's.
+            super().dump(name, self._failed(name, error))
+
     def _failed(self, name: str, error: Exception) -> Failure:
         if self.log_errors:
-            _logger.error("the item %r could not be made", name, exc_info=error)
+            _logger.error("the item %r could not be made or stored", name, exc_info=error)
         return Failure.of(name, error)
 
 

@@ -21,7 +21,7 @@ class IncrementKeyDirectoryStash(DirectoryStash):
     """
 
     pattern: str = ""
-    name: str = "default"
+    name: str = "data"
 
     _FIRST: ClassVar[int] = 0
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import InitVar, dataclass
+from typing import Any
 
 from perdure.errors import PersistableError, UsageError
 from perdure.stash._preemptive import PrimablePreemptiveStash
@@ -18,15 +18,21 @@ class OneShotFactoryStash(PrimablePreemptiveStash):
 
     ``worker``: a function that returns (name, value) pairs, or the pairs themselves. If it is interrupted, what it
     has made stays, the fill is not taken for complete, and the next call begins it again; a worker that can be read
-    only once cannot begin again, and that is an error rather than half a stash.
+    only once cannot begin again, and that is an error rather than half a stash. A subclass may have the worker as a
+    method or a property instead.
     """
 
-    worker: Callable[[], Pairs] | Pairs | None = None
+    # Set only where it is given: it would hide a subclass's method.
+    worker: InitVar[Callable[[], Pairs] | Pairs | None] = None
 
-    _transient: ClassVar[frozenset[str]] = PrimablePreemptiveStash._transient
+    def __post_init__(self, worker: Callable[[], Pairs] | Pairs | None) -> None:
+        if worker is not None:
+            vars(self)["worker"] = worker
+        super().__post_init__()
 
     def _fill(self) -> None:
-        worker, delegate = self.worker, self._filled_delegate()
+        worker: Callable[[], Pairs] | Pairs | None = getattr(self, "worker", None)
+        delegate = self._filled_delegate()
         if worker is None:
             raise UsageError(
                 "OneShotFactoryStash needs a worker", hint="worker=a function that returns (name, value) pairs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,19 +18,25 @@ from perdure.stash._disk import reading
 
 @dataclass(eq=False)
 class KeyLimitStash(DelegateStash):
-    """Shows at most ``n_limit`` of the delegate's names: for trying a long pipeline on a few items.
+    """Shows at most ``limit`` of the delegate's names: for trying a long pipeline on a few items.
 
-    Only the listing is limited: an item asked for by name is there.
+    Only the listing is limited: an item asked for by name is there. ``n_limit``: the same.
     """
 
-    n_limit: int = sys.maxsize
+    limit: int = sys.maxsize
+    n_limit: InitVar[int | None] = None
+
+    def __post_init__(self, n_limit: int | None) -> None:
+        if n_limit is not None:
+            self.limit = n_limit
+        super().__post_init__()
 
     def keys(self) -> Iterator[str]:
-        """The first ``n_limit`` of the delegate's names."""
-        return islice(iter(super().keys()), self.n_limit)
+        """The first ``limit`` of the delegate's names."""
+        return islice(iter(super().keys()), self.limit)
 
     def __len__(self) -> int:
-        return min(super().__len__(), self.n_limit)
+        return min(super().__len__(), self.limit)
 
     def clear(self) -> None:
         """Clear the whole delegate."""
@@ -41,10 +47,12 @@ class KeyLimitStash(DelegateStash):
 class KeySubsetStash(DelegateStash):
     """Shows only the items whose names are in ``key_subset``: names, or the path of a file with one on each line.
 
-    A file is read at the first use. Names of which the delegate has no item are passed over.
+    A file is read at the first use. Names of which the delegate has no item are passed over, unless ``dynamic_subset``
+    is false: then the delegate is known to have them all, and is not asked.
     """
 
     key_subset: Collection[str] | Path = ()
+    dynamic_subset: bool = True
     fs: Fs | None = field(default=None, kw_only=True, repr=False)
 
     _transient: ClassVar[frozenset[str]] = frozenset({"_names"})
@@ -82,11 +90,11 @@ class KeySubsetStash(DelegateStash):
 
     def exists(self, name: str) -> bool:
         """Whether the name is in the subset and the delegate has it."""
-        return name in self._subset() and super().exists(name)
+        return name in self._subset() and (not self.dynamic_subset or super().exists(name))
 
     def keys(self) -> Iterator[str]:
         """The names of the subset of which the delegate has items, in the subset's order."""
-        return (name for name in self._subset() if DelegateStash.exists(self, name))
+        return (name for name in self._subset() if not self.dynamic_subset or DelegateStash.exists(self, name))
 
     def clear(self) -> None:
         """Delete the items of the subset; the delegate's others stay."""

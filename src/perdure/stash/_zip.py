@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from perdure.codecs import Codec, get_codec
-from perdure.errors import CorruptError, MissingError, StorageError
+from perdure.errors import CorruptError, MissingError, StorageError, UsageError
 from perdure.limits import RECORD_BYTES_MAX
 from perdure.missing import MISSING
 from perdure.stash._base import check_name
@@ -23,12 +23,14 @@ from perdure.stash._read_only import ReadOnlyStash
 class ZipStash(ReadOnlyStash, CloseableStash):
     """The files in a folder of a zip file, to be read: names are paths below ``root``, values their bytes.
 
-    ``root``: the folder, by default the whole file; "data" means ``data/…`` and never ``database/…``. ``codec``:
-    decode the bytes with it. ``item_bytes_max``: refuse a member that says it is larger, before unpacking it.
+    ``root``: the folder, by default the whole file; "data" means ``data/…`` and never ``database/…``. ``encoding``:
+    of members that are text, for example "utf-8". ``codec``: decode the bytes with it. ``item_bytes_max``: refuse a
+    member that says it is larger, before unpacking it.
     """
 
     path: Path
-    root: str = ""
+    root: str | None = None
+    encoding: str | None = None
     codec: str | Codec | None = field(default=None, kw_only=True)
     item_bytes_max: int = field(default=RECORD_BYTES_MAX, kw_only=True, repr=False)
 
@@ -36,6 +38,8 @@ class ZipStash(ReadOnlyStash, CloseableStash):
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
+        if self.encoding is not None and self.codec is not None:
+            raise UsageError("encoding= and codec= both say how to read a member", path=self.path, hint="give one")
         super().__post_init__()
 
     def _reset(self) -> None:
@@ -56,7 +60,8 @@ class ZipStash(ReadOnlyStash, CloseableStash):
                 except OSError as error:
                     raise StorageError(f"the zip file cannot be read: {error.strerror}", path=self.path) from error
                 self._opened = archive
-                folder = self.root.strip("/") + "/" if self.root.strip("/") else ""
+                root = (self.root or "").strip("/")
+                folder = root + "/" if root else ""
                 self._members = {
                     info.filename[len(folder) :]: info
                     for info in archive.infolist()
@@ -65,14 +70,14 @@ class ZipStash(ReadOnlyStash, CloseableStash):
             return self._opened
 
     def load(self, name: str) -> Any:
-        """The member's bytes, or what the codec makes of them; ``None`` where there is none."""
+        """The member's bytes, or what codec or encoding make of them; ``None`` where there is none."""
         return ZipStash.get(self, name)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The member's bytes, or what the codec makes of them, or ``default``.
+        """The member's bytes, or what codec or encoding make of them, or ``default``.
 
         Raises:
-            CorruptError: the member is damaged.
+            CorruptError: the member is damaged, or is no text of that encoding.
         """
         with self._lock:
             archive = self._archive()
@@ -91,6 +96,11 @@ class ZipStash(ReadOnlyStash, CloseableStash):
                 raise CorruptError(f"the member {name!r} is damaged: {error}", path=self.path) from error
             except (OSError, RuntimeError, NotImplementedError) as error:
                 raise StorageError(f"the member {name!r} cannot be read: {error}", path=self.path) from error
+        if self.encoding is not None:
+            try:
+                return data.decode(self.encoding)
+            except UnicodeDecodeError as error:
+                raise CorruptError(f"the member {name!r} is no text: {error}", path=self.path) from error
         return data if self.codec is None else get_codec(self.codec).decode(data)
 
     def exists(self, name: str) -> bool:

@@ -142,6 +142,22 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
         LRUCacheStash(below, maxsize=0)
 
 
+def test_the_least_recently_used_without_a_delegate_is_all_there_is() -> None:
+    for stash in (LRUCacheStash(2), LRUCacheStash(maxsize=2)):
+        stash.set_many({"a": 1, "b": None})
+        assert stash["a"] == 1
+        stash.dump("c", 3)
+        assert dict(stash) == stash.data == {"a": 1, "c": 3}
+        assert len(stash) == 2
+        assert stash.load("b") is None
+        assert "b" not in stash
+    below = Counting(DictionaryStash({str(number): number for number in range(5)}))
+    cached = CacheStash(below, LRUCacheStash(2))
+    assert [cached[name] for name in "01201"] == [0, 1, 2, 0, 1]
+    assert cached["1"] == 1
+    assert below.loads == 5
+
+
 def test_a_cache_is_pickled_without_what_it_holds() -> None:
     stash = CacheStash(DictionaryStash({"a": "x" * 10_000}))
     assert stash["a"]

@@ -133,6 +133,16 @@ def test_a_cache_factory_knows_the_names_of_its_factory() -> None:
 
 
 @pytest.mark.parametrize("kind", [FactoryStash, CacheFactoryStash])
+def test_clearing_leaves_the_factory_alone_unless_it_is_asked_for(kind: Any) -> None:
+    for forced in (False, True):
+        factory = DictionaryStash({"a": 1})
+        stash = kind(DictionaryStash(), factory, force_clear_factory=forced)
+        assert stash["a"] == 1
+        stash.clear()
+        assert len(factory) == (0 if forced else 1)
+
+
+@pytest.mark.parametrize("kind", [FactoryStash, CacheFactoryStash])
 def test_a_factory_stash_without_a_factory_says_so(kind: Any) -> None:
     with pytest.raises(UsageError, match="needs a factory"):
         kind(DictionaryStash())["a"]
@@ -162,6 +172,26 @@ def test_one_shot_takes_pairs_themselves() -> None:
     assert dict(OneShotFactoryStash(DictionaryStash(), [("a", 1)])) == {"a": 1}
     assert dict(OneShotFactoryStash(DictionaryStash(), iter([("a", 1)]))) == {"a": 1}
     assert dict(OneShotFactoryStash(DictionaryStash(), [["a", 1]])) == {"a": 1}  # type: ignore[list-item]
+
+
+class _WorksItself(OneShotFactoryStash):
+    def worker(self) -> Iterator[tuple[str, int]]:
+        yield "a", 1
+
+
+class _HasTheWork(OneShotFactoryStash):
+    @property
+    def worker(self) -> list[tuple[str, int]]:
+        return [("a", 1)]
+
+
+@pytest.mark.parametrize("kind", [_WorksItself, _HasTheWork])
+def test_the_worker_of_one_shot_may_be_a_subclasss_own(kind: Any) -> None:
+    assert dict(kind(DictionaryStash())) == {"a": 1}
+    assert dict(pickle.loads(pickle.dumps(kind(DictionaryStash())))) == {"a": 1}  # Made by this test a moment ago.
+    stash = OneShotFactoryStash(DictionaryStash())
+    stash.worker = [("b", 2)]  # type: ignore[attr-defined]
+    assert dict(stash) == {"b": 2}
 
 
 @pytest.mark.parametrize("make", [DirectoryStash, LogStash], ids=["directory", "log"])
@@ -205,8 +235,9 @@ def test_a_used_up_iterator_is_an_error_and_no_empty_stash() -> None:
 
 
 def test_a_limit_shortens_the_listing_only() -> None:
-    stash = KeyLimitStash(DictionaryStash({"a": 1, "b": 2, "c": 3}), n_limit=2)
-    assert dict(stash) == {"a": 1, "b": 2}
+    content = DictionaryStash({"a": 1, "b": 2, "c": 3})
+    stash = KeyLimitStash(content, limit=2)
+    assert dict(stash) == dict(KeyLimitStash(content, n_limit=2)) == {"a": 1, "b": 2}
     assert len(stash) == 2
     assert stash["c"] == 3
     stash.clear()
@@ -217,6 +248,7 @@ def test_a_subset_hides_the_rest() -> None:
     content = DictionaryStash({"a": 1, "b": 2, "c": 3})
     stash = KeySubsetStash(content, {"a", "c", "absent"})
     assert dict(stash) == {"a": 1, "c": 3}
+    assert set(KeySubsetStash(content, {"a", "absent"}, dynamic_subset=False).keys()) == {"a", "absent"}
     assert len(stash) == 2
     assert "b" not in stash
     assert stash.get("b", "default") == "default"
@@ -305,6 +337,15 @@ def test_a_protected_factory_gives_failures_as_values(tmp_path: Path, caplog: py
     with pytest.raises(PersistableError, match="four"):
         failure.rethrow()
     assert str(failure) == "'4': ValueError: four"
+
+
+def test_what_cannot_be_stored_in_a_protected_stash_is_a_failure(tmp_path: Path) -> None:
+    stash = ProtectiveStash(DirectoryStash(tmp_path), log_errors=False)
+    stash.set_many({"good": 1, "bad": lambda: None})
+    assert stash["good"] == 1
+    assert stash["bad"].kind == "perdure.errors.CodecError"
+    with pytest.raises(UsageError):
+        stash.dump(7, "the name is no text")  # type: ignore[arg-type]
 
 
 def test_failures_can_be_hidden() -> None:
