@@ -47,7 +47,7 @@ def test_a_folder_of_tastypy(tmp_path: Path, pod: POD) -> None:
     (folder / "1.json.gz").write_bytes(gzip.compress("".join(lines[4:]).encode()))
     (folder / "10.json").write_text('"last"\t{"_aborted": false, "_tries": 1, "_done": true}\n')
     report = import_tastypy(folder, pod)
-    assert (report.imported, report.skipped_count) == (7, 0)
+    assert (report.imported, [skipped.key for skipped in report.skipped]) == (7, ["2.json"])
     assert list(pod.items())[:-1] == list(WANTED.items())
     with Tracker(pod.path) as tracker:
         assert tracker.done("last")
@@ -60,10 +60,23 @@ def test_damaged_tastypy_files_are_named_with_their_line(tmp_path: Path, pod: PO
     folder.mkdir()
     with pytest.raises(MissingError):
         import_tastypy(folder, pod)
-    for text, problem in (('"a"\t1\n"b" 2\n', "tab"), ('"a"\t1\n5\t2\n', "key"), ('"a"\t1\n"b"\t{\n', "value")):
-        (folder / "0.json").write_text(text)
-        with pytest.raises(CorruptError, match=f"line 2: .*{problem}"):
-            import_tastypy(folder, pod)
+    for line, key, problem in (
+        ('"b" 2', "line 2", "tab"),
+        ("1.5\t2", "line 2", "key"),
+        ('"b"\t{', "b", "line 2: the value"),
+    ):
+        (folder / "0.json").write_text(f'"a"\t1\n{line}\n"c"\t3\n')
+        pod.clear()
+        report = import_tastypy(folder, pod)
+        assert (report.imported, report.skipped_count) == (2, 1)
+        assert key in report.skipped[0].key
+        assert problem in report.skipped[0].reason
+        assert pod == {"a": 1, "c": 3}
+    (folder / "2.json").write_text('5\t"five"\n["x", [1]]\t"tuple"\n')
+    report = import_tastypy(folder, pod)
+    assert report.skipped[-1].key == "1.json"
+    assert (pod[5], pod["x", (1,)]) == ("five", "tuple")
+    (folder / "2.json").unlink()
     (folder / "0.json").write_text('"a"\tNaN\n"b"\t2\n')
     report = import_tastypy(folder, pod)
     assert (report.imported, report.skipped_count, report.skipped[0].key) == (1, 1, "a")
