@@ -6,6 +6,8 @@ import datetime
 from typing import TypeVar
 
 from perdure.clock import SystemClock
+from perdure.errors import UsageError
+from perdure.system import is_proxy
 from perdure.testing._clocks import FrozenClock
 
 T = TypeVar("T")
@@ -33,6 +35,14 @@ class TestSystemMixin:
         return obj
 
     def mock_clock(self, obj: T, dt: datetime.datetime) -> T:
-        """Gives ``obj`` a clock that stands still at ``dt``, and returns it."""
+        """Gives ``obj`` a clock that stands still at ``dt``, and returns it.
+
+        Raises ``UsageError`` for an opened system: the time of its commands stands in its journal.
+        """
+        if is_proxy(obj):
+            raise UsageError(
+                "an opened system has the time from its journal",
+                hint="open it with clock=perdure.testing.FrozenClock(…)",
+            )
         obj._clock = FrozenClock(dt)  # type: ignore[attr-defined]
         return obj

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import zoneinfo
 
+import pytest
+
 import perdure
 from perdure.testing import FrozenClock, ManualClock, TestSystemMixin
 from tests.unit.system.models import Wiki
@@ -96,3 +98,10 @@ def test_a_mocked_object_opens_like_any_other() -> None:
     with perdure.open(diary, perdure.MEMORY, clock=FrozenClock(AT)) as opened:
         opened.write("x")
         assert opened.lines[0][0] == FrozenClock(AT).now()
+
+
+def test_an_opened_system_is_given_its_clock_at_open() -> None:
+    with perdure.open(Diary, perdure.MEMORY) as opened:
+        with pytest.raises(perdure.UsageError, match=r"clock=perdure\.testing\.FrozenClock"):
+            TestSystemMixin().mock_clock(opened, NAIVE)
+        assert perdure.control(opened).seq == 0
