@@ -1,7 +1,8 @@
 """perdure: plain objects that outlive the process.
 
-Three ways in, one engine underneath. ``open`` makes any object durable. ``memo`` and ``persisted`` keep dear results.
-Stashes keep values by name, and stack. ``clock``, ``rng`` and ``uuid4`` are time and chance for commands.
+``open`` makes an object of any class durable. ``PersistentDict`` and ``Tracker`` are dicts and lists of jobs that are
+saved as they change. ``memo`` and ``persisted`` keep expensive results, and stashes keep values by name. ``clock``,
+``rng`` and ``uuid4`` give commands the time and random numbers, the same ones at every replay.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""For what works with optional libraries: importing them late, and URLs that may be shown."""
+"""Optional libraries: importing them only where they are used, and URLs without their passwords."""
 
 from __future__ import annotations
 

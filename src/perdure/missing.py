@@ -1,4 +1,4 @@
-"""The sign for "there is no value", because ``None`` is one."""
+"""The sign for "there is no value", because ``None`` is a value."""
 
 from __future__ import annotations
 

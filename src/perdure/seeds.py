@@ -1,4 +1,4 @@
-"""The spelling of coopy and copycat for systems on several machines, on top of ``serve`` and ``follow``.
+"""``init_system`` as coopy and copycat have it for several machines, built on ``serve`` and ``follow``.
 
 A *master* serves its system over HTTP; a *slave* is a replica of it. The password, on both sides, stands for a token
 of the write scope.

@@ -1,6 +1,6 @@
-"""Systems for event loops: every task waits for its own command, and all of them for one sync.
+"""Systems for event loops: each task awaits its own command, and tasks that wait at the same time share one sync.
 
-``open_async`` is the way in. ``Committer`` is for who has a machine and a loop, such as a server.
+``open_async`` is the way in. ``Committer`` is for code that has a machine and a loop of its own, such as a server.
 """
 
 from perdure.aio._committer import Committer

@@ -1,4 +1,4 @@
-"""A system elsewhere, with the methods of its class: ``connect``, and ``connect_async`` for event loops."""
+"""A system on a server, used through the methods of its class: ``connect``, and ``connect_async`` for event loops."""
 
 from perdure.client._connect import connect, connect_async
 from perdure.client._control import RemoteControl

@@ -48,7 +48,7 @@ def connect(
     the past. ``with``, or ``perdure.control(proxy).close()``, closes the connections.
 
     Raises:
-        UsageError: the URL or the token is none.
+        UsageError: the URL or the token is not valid.
     """
     target = _checked(cls, url, token, timeout, allow)
     client = BlockingClient(target, timeout, tls)
@@ -70,7 +70,7 @@ def connect_async(
     Cancelling an await stops the waiting; a command that was sent runs all the same.
 
     Raises:
-        UsageError: the URL or the token is none, or aiohttp is not installed.
+        UsageError: the URL or the token is not valid, or aiohttp is not installed.
     """
     target = _checked(cls, url, token, timeout, allow)
     client = AwaitingClient(target, timeout, tls)

@@ -49,7 +49,7 @@ class Target:
 
 
 def target_of(cls: type, url: str, token: str | None, allow: tuple[str | type, ...]) -> Target:
-    """Raises ``UsageError`` where the URL is none, or the token cannot be sent."""
+    """Raises ``UsageError`` where the URL is not valid, or the token cannot be sent."""
     try:
         parts = urlsplit(url)
         port = parts.port

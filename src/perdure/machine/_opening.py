@@ -33,9 +33,10 @@ Progress = Callable[[int, int], None]
 class RecoveryReport:
     """What opening found.
 
-    ``snapshot_seq``: of the snapshot it began with. ``replayed``: commands applied after it. ``cut_bytes``: of a torn
-    tail, kept in a side file. ``quarantined``: damaged files that were set aside, whole. ``seconds``: it took.
-    ``changed_methods``: whose code is not the one that wrote the commands replayed.
+    ``snapshot_seq``: the seq of the snapshot that it began with. ``replayed``: how many commands were run after that.
+    ``cut_bytes``: the size of a torn tail, which is kept in a side file. ``quarantined``: damaged files that were set
+    aside, whole. ``seconds``: how long opening took. ``changed_methods``: methods whose code has changed since the
+    commands that were replayed were journaled.
     """
 
     snapshot_seq: int = 0

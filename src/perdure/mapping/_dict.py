@@ -69,13 +69,13 @@ class PersistentDict(MutableMapping[Key, Any]):
 
         ``mode``: "r" reads beside the process that writes, and follows it. ``durability``: what a change survives when
         the call returns: "everysec", the end of the process, and a second later a power cut; "always", a power cut;
-        "never", the end of the process. ``gzipped``: snapshots are. ``file_size``: a journal file ends at about so many
-        times 64 KiB. ``sync_at``, ``clone``: for other codecs than JSON; ``clone=False`` keeps the very object that is
-        stored, not a copy. ``clock``, ``fs``: for tests.
+        "never", the end of the process. ``gzipped``: compress snapshots. ``file_size``: begin a new journal file at
+        about this many times 64 KiB. ``sync_at``, ``clone``: for other codecs than JSON; ``clone=False`` keeps the
+        very object that is stored, not a copy. ``clock``, ``fs``: for tests.
 
         Raises:
             LockedError: another process has it open for writing.
-            CorruptError: a file is damaged, or a line was edited into something that is none; file and line are named.
+            CorruptError: a file is damaged, or a line was edited and cannot be read any more; file and line are named.
             UsageError: the path is a file, or holds something else, or is open here with other options.
             CodecError: ``init`` holds what cannot be stored.
         """

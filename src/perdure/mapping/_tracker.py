@@ -29,7 +29,8 @@ class Tracker(PersistentDict):
 
     A job that somebody works on has a ``_lease``, one that failed has its traceback as ``_error``. ``max_tries``: how
     often a job is tried, 0 for any number. Every change of a job is journaled, so that a later run goes on where this
-    one ends, however it ends.
+    one ends, however it ends. Methods that take a key raise ``KeyError`` where there is no such job,
+    and nothing has changed then. Any thread may call.
     """
 
     def __init__(

@@ -158,7 +158,7 @@ def _track(value: Any, depth: int) -> Any:
 
 
 def adopt(found: Any, depth: int = 0) -> Any:
-    """The same for what a JSON decoder returned, which need not be looked at so closely; it is changed in place."""
+    """Like ``track``, for what a JSON decoder has returned: it is plain already, and is changed in place."""
     kind = type(found)
     if kind is dict:
         made = TrackedDict(found)

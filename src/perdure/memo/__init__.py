@@ -1,4 +1,4 @@
-"""Results that are dear to compute: computed once, and from then on there.
+"""Results that are expensive to compute: computed once, and kept.
 
 ``@persisted`` keeps the result of a method, on its instance, for all instances of the class, in a file; ``@memo`` keeps
 the results of a function by its arguments, in a directory that many processes may share. ``PersistableContainer`` makes

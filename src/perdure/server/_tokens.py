@@ -62,7 +62,7 @@ def make_token(text: str, scopes: Iterable[str] = SCOPES, name: str | None = Non
     """A token as the file has it. ``name``: by default something that tells nothing of the token.
 
     Raises:
-        UsageError: it is too short to be a secret, or its scopes are none.
+        UsageError: it is too short to be a secret, or one of its scopes is unknown.
     """
     wanted = frozenset(scopes)
     if not wanted or wanted - SCOPES:

@@ -31,7 +31,7 @@ Keywords = dict[str, Any]
 
 @dataclass(frozen=True)
 class Command:
-    """A command as the journal has it.
+    """A command as it stands in the journal.
 
     ``at``: when, aware, in UTC. ``outcome``: "returned", "raised" (its changes stay), "aborted" or "interrupted" (it
     left nothing). ``error``: the exception's type, where there was one.

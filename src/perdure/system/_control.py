@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class Control:
-    """Everything that perdure itself says of a system, and does with it. Any thread may call any of it."""
+    """What perdure itself can tell about a system, and do with it. Any thread may call any method."""
 
     def __init__(self, system: System) -> None:
         self._system = system
@@ -224,7 +224,7 @@ class Control:
 
 
 def control(proxy: object) -> Control:
-    """Everything that perdure itself says of a system, and does with it.
+    """The ``Control`` of a system: what perdure itself can tell about it, and do with it.
 
     Raises:
         UsageError: this was not opened by perdure.
