@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 
 import perdure
+from perdure.cluster import Beginning, ClusterOptions, create_system
+from perdure.cluster._entries import Genesis, decode_body
+from perdure.engines import parse_url
 from perdure.errors import (
     ClosedError,
     DivergedError,
@@ -24,6 +27,7 @@ from perdure.errors import (
     ReplayError,
     UsageError,
 )
+from perdure.snapshots import SnapshotHeader
 from perdure.system import system_of
 from perdure.system._command import encode_command
 from tests.engines._bank import Bank, BankruptError
@@ -214,6 +218,56 @@ def test_creating_takes_what_is_there(open_bank: Open) -> None:
     assert open_bank(Bank, create=True).inc("x") == 9
 
 
+def test_of_those_who_make_it_at_once_one_does_and_all_open_it(open_bank: Open, url: str) -> None:
+    barrier = threading.Barrier(6)
+    opened: list[Any] = []
+
+    def make(number: int) -> None:
+        initial = Bank()
+        initial.count = 1000 * (number % 2)  # Some want the same, and some do not.
+        barrier.wait()
+        opened.append(open_bank(initial, create=True))
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for bank in opened:
+        bank.inc("x")
+    assert len({perdure.control(caught_up(bank)).digest() for bank in opened}) == 1
+    assert opened[0].count in (6, 1006)
+    node = node_of(open_bank(create=True))
+    assert node.snapshots.names() == [decode_body(node.log.read(0, 1)[0].data, Genesis, 1).snapshot]
+
+
+def test_making_it_again_leaves_it_as_it_is(open_bank: Open, url: str) -> None:
+    bank = open_bank()
+    state, parsed = system_of(bank).state, parse_url(url)
+    again = Beginning(node_of(bank).log.log_id)
+    with pytest.raises(LockedError):
+        create_system(parsed, state, ClusterOptions(), again)
+    node = node_of(open_bank())
+    assert (node.position, node.last_id) == (1, node.log.read(0, 1)[0].id)
+
+
+def test_a_snapshot_that_no_entry_leads_to_is_passed_over(open_bank: Open) -> None:
+    bank = open_bank()
+    bank.inc("x")
+    node = node_of(bank)
+    name, other = node.snapshots.names()[0], Bank()
+    with node.order:
+        state, node.last_id = node.state, bytes(24)
+    other.count = 99
+    header = SnapshotHeader(0, 0, node.log.log_id, node.place().described(state.description), node.receipts.dump())
+    draft = node.snapshots.write(
+        header, lambda file: state.codec.dump(other, file), lambda: bytes(16), lambda _: bytes(16)
+    )
+    node.snapshots.upload(node.snapshots.publish(draft, header), b"\xff" * 16)
+    assert node.snapshots.names()[0] > name
+    assert open_bank().done == ["x"]
+
+
 def test_another_class_is_refused(open_bank: Open, url: str) -> None:
     open_bank().inc("a")
     with pytest.raises(UsageError, match="not a"):
@@ -301,6 +355,28 @@ def test_a_running_node_that_fell_behind_goes_on_from_a_snapshot(
         bank.inc("y")
     assert perdure.control(slow).read(lambda bank: bank.done, consistency="session", seq=4) == ["x", "x", "x", "y"]
     assert "had fallen behind" in caplog.text
+
+
+def test_a_node_that_slept_while_nothing_changed_goes_on_from_a_snapshot_of_its_own_state(
+    open_bank: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = open_bank()
+    bank.inc("x")
+    perdure.control(bank).take_snapshot()
+    slow = open_bank()
+    node = node_of(slow)
+
+    def cut_off(entries: object) -> None:
+        if entries:
+            raise perdure.UnreachableError("cut off")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(node, "apply_all", cut_off)
+        for _ in range(3):
+            perdure.control(bank).take_snapshot()
+        assert node_of(bank).log.bounds().first > node.position + 1
+    bank.inc("y")
+    assert perdure.control(slow).read(lambda bank: bank.done, consistency="session", seq=2) == ["x", "y"]
 
 
 def test_a_node_whose_following_alone_fell_behind_goes_on(open_bank: Open, monkeypatch: pytest.MonkeyPatch) -> None:

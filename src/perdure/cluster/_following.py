@@ -11,7 +11,7 @@ from typing import Any
 from perdure.cluster._entries import Head
 from perdure.cluster._keeper import Keeper
 from perdure.cluster._replica import Replica
-from perdure.cluster._snapshots import BlobSnapshots
+from perdure.cluster._snapshots import BlobSnapshots, Place
 from perdure.cluster._waiting import Batch
 from perdure.engines import Log, LogEntry
 from perdure.errors import (
@@ -140,7 +140,7 @@ class Following(Replica):
             first = self.log.bounds().first
             if first <= self.position + 1:
                 return  # Only the following had fallen behind: this node's writer has applied what is missing there.
-            snapshot = self._newest_snapshot()
+            snapshot = self._newest_snapshot(first)
             if snapshot is None or snapshot.seq < self.seq:
                 self.fail(trimmed)
                 return
@@ -155,10 +155,13 @@ class Following(Replica):
             with self.moved:
                 self.moved.notify_all()
 
-    def _newest_snapshot(self) -> Snapshot | None:
+    def _newest_snapshot(self, first: int) -> Snapshot | None:
+        """From which the log goes on that begins at ``first``."""
         for name in self.snapshots.names():
             with contextlib.suppress(CorruptError, MissingError):
-                return self.snapshots.fetched(name)
+                snapshot = self.snapshots.fetched(name, anew=True)
+                if Place.found_in(snapshot.header, name).position + 1 >= first:
+                    return snapshot
         return None
 
     def fail(self, error: PerdureError) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from perdure.cluster._entries import Genesis, Head, code_of, decode_body, decode
 from perdure.cluster._node import TIMEOUT_S, Node
 from perdure.cluster._snapshots import BlobSnapshots, Place
 from perdure.engines import (
+    ID_BYTES,
     ConflictError,
     EngineUrl,
     Log,
@@ -69,7 +72,8 @@ def create_system(url: EngineUrl, state: State, options: ClusterOptions, beginni
     """Makes a system whose state is the one given.
 
     What a crash leaves at each step: an empty log; an empty log and a blob; a whole system. An empty log is taken up by
-    the next creation.
+    the next creation. Of several at the same time one appends the first entry; the others' snapshots are taken away,
+    or, where their states are the same, are the same snapshot.
 
     Raises ``LockedError`` where there is one, and what connecting raises.
     """
@@ -97,15 +101,25 @@ def _make_log(url: EngineUrl, log_id: bytes) -> None:
 
 def _begin(log: Log, state: State, options: ClusterOptions, beginning: Beginning) -> None:
     """The initial state as a snapshot, and the entry that names it."""
+    if log.bounds().last > 0:
+        raise LockedError("there is a system of this name", path=log.url)
     snapshots = snapshots_of(log, options)
     try:
-        id = os.urandom(24)
+        # Equal beginnings have one name for their snapshot, so they must not differ in what it says.
+        text = b"%b%d:%b" % (log.log_id, beginning.seq, state.digest())
+        id = hashlib.blake2b(text, digest_size=ID_BYTES).digest()
         place = Place(1, id, b"", 0)
         header = SnapshotHeader(
             beginning.seq, beginning.at_ns, log.log_id, place.described(state.description), beginning.receipts
         )
         draft = snapshots.write(header, state.dump, state.digest, lambda file: state.digest(state.read(file)))
-        name = snapshots.upload(snapshots.publish(draft, header), state.digest())
+        try:
+            name = snapshots.upload(snapshots.publish(draft, header), state.digest())
+        except MissingError as error:
+            # Taken away by one who wanted the same and was too late.
+            if log.bounds().last == 0:
+                raise
+            raise LockedError("somebody else has just made it", path=log.url) from error
         genesis = Genesis(log.log_id, dict(state.description), name, beginning.seq)
         at_ns = max(beginning.at_ns, time.time_ns())
         data = encode_entry(Head(GENESIS, 0, at_ns, code_of(state.description)), encode_body(genesis))
@@ -114,8 +128,12 @@ def _begin(log: Log, state: State, options: ClusterOptions, beginning: Beginning
             try:
                 log.append(data, id, expected=0)
             except ConflictError as error:
-                if log.read(0, 1)[0].id != id:
-                    raise LockedError("somebody else has just made it", path=log.url) from error
+                first = log.read(0, 1)[0]
+                if first.data == data:
+                    return
+                if first.id != id:
+                    snapshots.refuse(name)
+                raise LockedError("somebody else has just made it", path=log.url) from error
 
         _retried(append, options.timeout_s)
     finally:
@@ -155,18 +173,23 @@ def open_node(
         RejectedError: it does not promise what is required.
         UsageError, CodecError, ReplayError, CorruptError, FormatVersionError: what is there is not for this code.
     """
+    if options.create and not _is_made(url):
+        state.take_over(initial())
+        # Where somebody else has just made it, theirs is opened.
+        with contextlib.suppress(LockedError):
+            create_system(url, state, options)
+    return open_node_on(open_log(url), state, options)
+
+
+def _is_made(url: EngineUrl) -> bool:
     try:
         log = open_log(url)
-        if options.create and log.bounds().last == 0:
-            log.close()
-            raise MissingError("it was not finished", path=url.shown)
     except MissingError:
-        if not options.create:
-            raise
-        state.take_over(initial())
-        create_system(url, state, options)
-        log = open_log(url)
-    return open_node_on(log, state, options)
+        return False
+    try:
+        return log.bounds().last > 0
+    finally:
+        log.close()
 
 
 def open_node_on(log: Log, state: State, options: ClusterOptions) -> tuple[Node, RecoveryReport]:
@@ -230,17 +253,27 @@ def _load_newest(node: Node) -> None:
     for name in node.snapshots.names():
         try:
             node.take_over(node.snapshots.fetched(name))
+            first = node.log.bounds().first
+            if node.position + 1 < first:
+                continue
+            if node.position >= first:
+                _check_place(node, name)
         except (CorruptError, MissingError) as error:
             damaged = damaged or error
             continue
-        if node.position + 1 < node.log.bounds().first:
-            break
         return
     raise damaged or MissingError(
         "no snapshot that the log goes on from is there",
         path=node.log.url,
         hint="is snapshots= the place that it was created with?",
     )
+
+
+def _check_place(node: Node, name: str) -> None:
+    """Raises ``CorruptError`` for a snapshot that no entry of the log leads to, such as a creation's that lost."""
+    found = node.log.read(node.position - 1, 1)
+    if found and found[0].id != node.last_id:
+        raise CorruptError("the log has another entry where the snapshot was taken", path=name, seq=node.position)
 
 
 def _catch_up(node: Node) -> None:

@@ -24,6 +24,7 @@ from perdure.snapshots import Digest, Dump, FileSnapshotStore, Snapshot, Snapsho
 
 Value = TypeVar("Value")
 LOG = "log"
+_FETCHED = ".fetched"
 
 
 class Place(NamedTuple):
@@ -101,6 +102,8 @@ class BlobSnapshots:
         if got.digest() != sent.digest():
             self.blobs.delete(name)
             raise StorageError("a snapshot did not come back as it was stored", path=name)
+        with contextlib.suppress(OSError):  # Otherwise it is fetched when it is wanted.
+            self._fs.rename(local.name, self._path_of(name))
         return name
 
     def _parts_of(self, path: str) -> Iterator[bytes]:
@@ -131,15 +134,26 @@ class BlobSnapshots:
                 found.append(self.fetched(name))
         return found
 
-    def fetched(self, name: str) -> Snapshot:
-        """The snapshot of that name, on this node's own disk.
+    def fetched(self, name: str, *, anew: bool = False) -> Snapshot:
+        """The snapshot of that name, on this node's own disk. ``anew``: an equal state may have been stored later.
 
         Raises ``CorruptError`` where it is damaged, ``MissingError`` where it is gone.
         """
-        path = self._files.path_of(_seq_in(name))
-        if not self._fs.exists(path):
-            self._fs.write_atomically(path, self.blobs.get(name), durable=False)
-        return self._files.snapshot_at(_seq_in(name))
+        path = self._path_of(name)
+        try:
+            if anew or not self._fs.exists(path):
+                self._fs.write_atomically(path, self.blobs.get(name), durable=False)
+            with self._files.reader(path) as reader:
+                snapshot = Snapshot(reader.header, path, reader.size_bytes)
+        except OSError as error:
+            raise StorageError(f"the snapshot cannot be kept here: {error.strerror}", path=path) from error
+        if snapshot.seq != _seq_in(name):
+            raise CorruptError(f"it says that it is a snapshot of seq {snapshot.seq}", path=name)
+        return snapshot
+
+    def _path_of(self, name: str) -> str:
+        """With the digest: nodes that differ, and a creation that lost, store others of the same seq."""
+        return os.path.join(self._folder, f"{name.rpartition('/')[2]}{_FETCHED}")
 
     def load(self, snapshot: Snapshot, load: Callable[[Source], Value]) -> tuple[Value, bytes]:
         """See ``SnapshotStore.load``."""
@@ -153,11 +167,15 @@ class BlobSnapshots:
         with contextlib.suppress(PerdureError):
             self.blobs.delete(name)
         with contextlib.suppress(OSError):
-            self._fs.unlink(self._files.path_of(_seq_in(name)))
+            self._fs.unlink(self._path_of(name))
 
     def prune(self, keep: int) -> int:
         """See ``SnapshotStore.prune``: the files of this node; blobs are forgotten by ``prune_before``."""
-        return self._files.prune(keep)
+        names = sorted((name for name in self._fs.names(self._folder) if name.endswith(_FETCHED)), reverse=True)
+        for name in names[keep:]:
+            with contextlib.suppress(OSError):
+                self._fs.unlink(os.path.join(self._folder, name))
+        return _seq_in(names[:keep][-1]) if names else 0
 
     def prune_before(self, seq: int) -> None:
         """Forgets blobs of earlier seqs, but the very first where history is kept."""

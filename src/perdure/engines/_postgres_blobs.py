@@ -25,6 +25,8 @@ class PostgresBlobs:
         content = b"".join(chunks)
         parts = [content[start : start + _PART_BYTES] for start in range(0, len(content), _PART_BYTES)] or [b""]
         with self._connection.using() as server, server.transaction(), server.cursor() as cursor:
+            # Of two who store under one name the second replaces what the first has stored.
+            cursor.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"{self._system}/{key}",))
             cursor.execute("delete from perdure_blob where system = %s and key = %s", (self._system, key))
             cursor.executemany(
                 "insert into perdure_blob values (%s, %s, %s, %s, %s)",
