@@ -91,6 +91,9 @@ def recover(
         cut = _judge_tail(framing, last, data, scanned, after)
         if writer:
             cut = cut._replace(side_path=_keep_tail(fs, directory, cut, data))
+    elif scanned.seq < after and not copied:
+        # The journal is synced before a snapshot is published, so more was here, and how much nobody knows.
+        raise damaged(last.path, scanned.end, scanned.seq + 1, f"the file ends there, and a snapshot holds seq {after}")
     last_at_ns = scanned.entries[-1].at_ns if scanned.entries else last.header.created_ns
     return Recovered(
         segments, scanned.seq, scanned.watermark, last_at_ns, last.number, chain, cut, scanned.sealed, scanned

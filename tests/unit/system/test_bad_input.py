@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from perdure.errors import PerdureError, StorageError
 from perdure.fs import Fs
 from perdure.journal import SegmentHeader
 from perdure.records import COMMAND, encode
+from perdure.repair import repair
 from perdure.snapshots import FileSnapshotStore, SnapshotHeader
 from perdure.testing import FaultyFs, assert_replayable
 from tests.unit.system import models
@@ -140,7 +142,6 @@ def test_plain_codecs_refuse_what_they_would_change(tmp_path: Path, codec: str) 
         {"rollback": "hope"},
         {"validate": "maybe"},
         {"mode": "a"},
-        {"shared": True},
         {"secret": b""},
         {"secret": []},
         {"secret": "text"},
@@ -641,6 +642,24 @@ def test_damage_to_what_was_durable_is_an_error_with_its_place(tmp_path: Path) -
     assert error.offset == first
     assert error.hint
     assert "repair" in error.hint
+
+
+def test_a_journal_that_ends_before_a_snapshot_is_damaged(tmp_path: Path) -> None:
+    """It was synced before the snapshot was published: what is gone may have gone further than the snapshot."""
+    directory = tmp_path / "c"
+    filled(directory, 6, snapshot_after=(4,))
+    path = journals(directory)[-1]
+    data = path.read_bytes()
+    third = [found.start() for found in re.finditer(rb"\xd7PJ1", data)][2]
+    path.write_bytes(data[:third])
+    error = refused(perdure.CorruptError, lambda: perdure.open(Counter, directory), directory)
+    assert (error.path, error.offset, error.seq) == (str(path), third, 3)
+    repair(str(directory))
+    with perdure.open(Counter, directory) as counter:
+        assert counter.added == [1, 2, 3, 4]
+        counter.add(5)
+    with perdure.open(Counter, directory) as counter:
+        assert counter.added == [1, 2, 3, 4, 5]
 
 
 def test_a_torn_tail_is_cut_kept_and_reported(tmp_path: Path) -> None:
