@@ -18,6 +18,7 @@ from typing import Any
 from perdure import errors
 from perdure.codecs._pandas import PANDAS
 from perdure.errors import CodecError, UsageError
+from perdure.homes import home_of
 
 Name = tuple[str, str]
 
@@ -106,14 +107,14 @@ class Allowed:
     ) -> None:
         if isinstance(allow, str):  # Which is a sequence of strings, too.
             raise UsageError(f"allow={allow!r} is one string", hint=f"allow=[{allow!r}]")
-        self._package = package
+        self._package = None if package is None else home_of(package)
         self._classes: dict[Name, type] = {}
         self._named: set[str] = set()
         self._numpy = self._pandas = False
         for item in allow:
             if isinstance(item, type):
                 _refuse_nested(item)
-                self._classes[item.__module__, item.__qualname__] = item
+                self._classes[home_of(item.__module__), item.__qualname__] = item
             elif not all(part.isidentifier() for part in str(item).split(".")):
                 raise UsageError(f"allow= has {item!r}", hint='a package or module, "package.module.Class", or a class')
             elif item.split(".")[0] == "numpy":
@@ -125,7 +126,7 @@ class Allowed:
             elif item == "builtins":
                 raise UsageError("allow= names builtins, of which the harmless classes are allowed anyway")
             else:
-                self._named.add(item)
+                self._named.add(home_of(item))
         self._renames = {_split(old): _split(new) for old, new in (renames or {}).items()}
         self._known: dict[Name, object] = {("builtins", "getattr"): member, **self._classes}
         for old in self._renames:
@@ -138,7 +139,8 @@ class Allowed:
 
     def _find(self, module: str, name: str) -> Any:
         asked = (module, name)
-        renamed = self._renames.get(asked)
+        module = home_of(module)
+        renamed = self._renames.get((module, name))
         if renamed is not None:
             module, name = renamed
         if (module, name) in self._classes:
@@ -180,7 +182,7 @@ class Allowed:
             raise CodecError(f"{full} does not exist any more", hint=_RENAME % full)
         if not isinstance(found, type):
             raise CodecError(f"{full} is not a class", hint="functions, modules and other objects cannot be stored")
-        if (found.__module__, found.__qualname__) != (module, name):
+        if (home_of(found.__module__), found.__qualname__) != (module, name):
             raise CodecError(
                 f"{full} is only another name of {found.__module__}.{found.__qualname__}",
                 hint=f'allow=["{found.__module__}"] if you trust it',

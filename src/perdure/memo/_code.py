@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
 
+from perdure.homes import home_of
 from perdure.syntax import text_of
 
 CODE_BYTES = 8
@@ -33,7 +34,7 @@ def code_digest(function: Callable[..., Any]) -> bytes:
             found[each] = text_of(each, tree, _own_class(each))
             waiting.extend(_called(each, tree))
     digest = hashlib.blake2b(b"perdure-memo-code-2", digest_size=CODE_BYTES)
-    for text in sorted(f"{each.__module__}:{each.__qualname__}:{written}" for each, written in found.items()):
+    for text in sorted(f"{home_of(each.__module__)}:{each.__qualname__}:{written}" for each, written in found.items()):
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return digest.digest()
 

@@ -13,6 +13,7 @@ from typing import Any, Concatenate, Generic, Literal, NamedTuple, ParamSpec, Se
 from perdure.clock import Clock
 from perdure.codecs import Codec
 from perdure.errors import CodecError
+from perdure.homes import MAIN, home_of
 from perdure.memo._arguments import Arguments
 from perdure.memo._arrays import is_mappable
 from perdure.memo._code import code_digest
@@ -180,7 +181,7 @@ class Memo(Generic[P, R]):
             # Of the instance only the class counts.
             instance = values[0]
             kind = instance if isinstance(instance, type) else type(instance)
-            values = (f"{kind.__module__}.{kind.__qualname__}", *values[1:])
+            values = (f"{home_of(kind.__module__)}.{kind.__qualname__}", *values[1:])
         return key_of(self._prefix, values)
 
     def _recall(self, key: bytes, plain: Any = None) -> Found | None:
@@ -375,7 +376,7 @@ def deliver(found: Found) -> Any:
 def function_name(function: Callable[..., Any]) -> str:
     """``module:qualname``; for a script its path stands in place of ``__main__``, which all scripts have in common."""
     module = function.__module__ or "__main__"
-    if module in ("__main__", "__mp_main__"):
+    if home_of(module) == MAIN:
         path = getattr(sys.modules.get(module), "__file__", None)
         module = f"__main__ {os.path.abspath(path)}" if path else "__main__"
     return f"{module}:{function.__qualname__}"

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from perdure.errors import CodecError
+from perdure.homes import MAIN, home_of
 
 KEY_BYTES = 20
 SCALARS = frozenset({str, int, bool, float, bytes, type(None)})
@@ -91,8 +92,15 @@ class _Walker(pickle.Pickler):
                 return self._set(value)
             form = _form_of_library(kind)
             if form is None:
-                return None
+                return self._class_of_script(value) if issubclass(kind, type) else None
         return form(value)
+
+    @staticmethod
+    def _class_of_script(value: type) -> list[object] | None:
+        # Its children know the script by another name. A class inside a function has no name that others know.
+        if home_of(value.__module__) != MAIN or "<locals>" in value.__qualname__:
+            return None
+        return ["class", MAIN, value.__qualname__]
 
     def _set(self, value: set[object] | frozenset[object]) -> list[object]:
         if id(value) in self._open_sets:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from perdure.clock import Moment
 from perdure.codecs import Codec
 from perdure.errors import UsageError
+from perdure.homes import home_of
 from perdure.machine import RecoveryReport
 from perdure.shared._frames import CALL, CODED, CONTROL, ITSELF, QUERY, SERIES, VALUE
 from perdure.shared._member import Member
@@ -72,7 +73,7 @@ def _handle(target: Any, cls: type, directory: str, options: Options) -> Any:
 
 def _name_of(cls: type) -> str:
     # In a process started by spawn the main module has another name.
-    return f"{cls.__module__.replace('__mp_main__', '__main__')}.{cls.__qualname__}"
+    return f"{home_of(cls.__module__)}.{cls.__qualname__}"
 
 
 class StandIn:

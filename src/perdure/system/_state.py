@@ -11,6 +11,7 @@ import msgspec
 from perdure import digest as _digest
 from perdure.codecs import Codec, Pickle
 from perdure.errors import CodecError, ReplayError, UsageError
+from perdure.homes import home_of
 from perdure.machine import Verdict
 from perdure.snapshots import Source, Writer
 from perdure.system import _builtins
@@ -41,7 +42,7 @@ class ObjectState:
         self._functions = _Functions(cls, self._renames)
         self.description: Mapping[str, Any] = {
             "kind": "system",
-            "class": f"{cls.__module__}.{cls.__qualname__}",
+            "class": f"{home_of(cls.__module__)}.{cls.__qualname__}",
             "codec": codec.name,
             "methods": fingerprints(cls),
         }

@@ -77,6 +77,64 @@ def test_when_the_computing_process_is_killed_one_successor_computes(tmp_path: P
     answers.close()  # type: ignore[attr-defined]
 
 
+_SCRIPT = """
+import dataclasses, multiprocessing, sys, warnings
+from pathlib import Path
+import perdure
+from perdure.fill import fill
+
+warnings.simplefilter("error", perdure.MemoWarning)
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+    def move(self, by):
+        self.x += by
+        return self.x
+
+@perdure.memo("cache", on_code_change="recompute")
+def moved(point, by):
+    print("computed", flush=True)
+    return Point(point.x + by)
+
+class Mover:
+    @perdure.memo("cache", on_code_change="recompute")
+    def move(self, point):
+        print("computed", flush=True)
+        return Point(point.x + 1)
+
+def make(name):
+    return Point(int(name))
+
+def work():
+    print(moved(Point(1), by=2), Mover().move(Point(5)), flush=True)
+    with perdure.open(Point(0), "system") as point:
+        print(point.move(1), flush=True)
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    child = multiprocessing.Process(target=work)
+    child.start()
+    child.join()
+    work()
+    stash = perdure.DirectoryStash(Path("stash"))
+    fill(stash, ["1", "2"], make, workers=1, progress=False)
+    print(stash["1"], stash["2"])
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_script_and_its_children_know_its_classes_by_one_name(tmp_path: Path, method: str) -> None:
+    (tmp_path / "script.py").write_text(_SCRIPT)
+    ran = subprocess.run(
+        [sys.executable, "script.py", method], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    points = "Point(x=3) Point(x=6)"
+    assert ran.stdout.splitlines() == ["computed", "computed", points, "1", points, "2", "Point(x=1) Point(x=2)"]
+
+
 def test_a_child_that_the_computation_forks_does_not_keep_the_lease(tmp_path: Path) -> None:
     program = """
 import os, sys, time
