@@ -6,6 +6,7 @@ import gc
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
+import signal
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -31,6 +32,12 @@ _crash_count = pytest.StashKey[int]()
 
 
 # --- which tests run, and for how long ---
+
+
+def pytest_configure() -> None:
+    # Started in the background (`make test &`), a shell has Ctrl-C ignored, and children inherit it: tests of it
+    # would wait for ever.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
