@@ -19,7 +19,13 @@ from perdure.mapping._lines import LinesFraming
 from perdure.mapping._lines_snapshots import LinesSnapshotStore
 from perdure.mapping._opened import Request
 from perdure.mapping._opening import DictPlace, place_of
-from perdure.mapping._operations import OPERATIONS_OF_DICTS, OPERATIONS_OF_LISTS, Operation, apply
+from perdure.mapping._operations import (
+    OPERATIONS_IN_PLACE,
+    OPERATIONS_OF_DICTS,
+    OPERATIONS_OF_LISTS,
+    Operation,
+    apply,
+)
 from perdure.mapping._place import path_of, resolve
 from perdure.mapping._progress import Progress
 from perdure.mapping._recorder import Recorder
@@ -34,6 +40,7 @@ POD = PersistentOrderedDict = PersistentDict
 
 __all__ = [
     "LEASE_S",
+    "OPERATIONS_IN_PLACE",
     "OPERATIONS_OF_DICTS",
     "OPERATIONS_OF_LISTS",
     "POD",

@@ -6,7 +6,8 @@ dict to what it is called on (keys, and positions in lists), and its arguments. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from perdure.errors import UsageError
@@ -31,6 +32,18 @@ _OF_ROOTS = OPERATIONS_OF_DICTS | {
     "decrement_tries", "reset_tries", "abort", "unabort", "done", "tries", "aborted", "should_do", "should_do_add",
     "should_try", "should_try_add", "claim", "release", "heartbeat", "fail", "failures", "retry_failed", "counts",
 }  # fmt: skip
+OPERATIONS_IN_PLACE: Mapping[str, Callable[[Any, Any], Any]] = {
+    "__iadd__": operator.iadd,
+    "__isub__": operator.isub,
+    "__imul__": operator.imul,
+    "__itruediv__": operator.itruediv,
+    "__ifloordiv__": operator.ifloordiv,
+    "__imod__": operator.imod,
+    "__iand__": operator.iand,
+    "__ior__": operator.ior,
+    "__ixor__": operator.ixor,
+}
+"""Of values that are no lists and dicts: the result takes the value's place."""
 _MADE_HERE = {"keys": list, "values": list, "items": list}
 """Views of what may change meanwhile become lists, which can be sent."""
 
@@ -45,16 +58,21 @@ def apply(target: Any, operation: Operation) -> Any:
         KeyError, IndexError: the path leads nowhere; nothing happened.
         and what the method raises.
     """
-    do = operation.get("do")
+    do = str(operation.get("do"))
     path = operation.get("path") or ()
     with target.locked():
+        owner = step = None
         found = target
         for step in path:
-            found = found[tuple(step) if found is target and isinstance(step, list) else step]
+            step = tuple(step) if found is target and isinstance(step, list) else step
+            owner, found = found, found[step]
         if found is target:
             allowed = _OF_ROOTS
         elif isinstance(found, (TrackedList, TrackedDict)):
             allowed = OPERATIONS_OF_LISTS if isinstance(found, TrackedList) else OPERATIONS_OF_DICTS
+        elif do in OPERATIONS_IN_PLACE and owner is not None:
+            owner[step] = OPERATIONS_IN_PLACE[do](found, *operation.get("args") or ())
+            return None
         else:
             raise UsageError(f"{do!r} was asked of what is no list or dict, at {list(path)!r}")
         if do not in allowed or not hasattr(found, do):

@@ -42,11 +42,31 @@ class Recorder:
         self._target.apply({"do": name, "path": list(self._path), "args": [value]})
         return self
 
+    # Of a list, a dict, or a number or text: `recorder["count"] += 1` is one operation, whoever else counts meanwhile.
+
     def __iadd__(self, value: Any) -> Recorder:
         return self._in_place("__iadd__", value)
+
+    def __isub__(self, value: Any) -> Recorder:
+        return self._in_place("__isub__", value)
 
     def __imul__(self, value: Any) -> Recorder:
         return self._in_place("__imul__", value)
 
+    def __itruediv__(self, value: Any) -> Recorder:
+        return self._in_place("__itruediv__", value)
+
+    def __ifloordiv__(self, value: Any) -> Recorder:
+        return self._in_place("__ifloordiv__", value)
+
+    def __imod__(self, value: Any) -> Recorder:
+        return self._in_place("__imod__", value)
+
+    def __iand__(self, value: Any) -> Recorder:
+        return self._in_place("__iand__", value)
+
     def __ior__(self, value: Any) -> Recorder:
         return self._in_place("__ior__", value)
+
+    def __ixor__(self, value: Any) -> Recorder:
+        return self._in_place("__ixor__", value)

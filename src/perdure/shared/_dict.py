@@ -229,7 +229,10 @@ class SharedPersistentDict(MutableMapping[Key, Any]):
 
     @property
     def set(self) -> Recorder:
-        """``shared.set["a"]["b"].append(4)``: an operation at any depth, in one call, with nothing fetched before."""
+        """``shared.set["a"]["b"].append(4)``: an operation at any depth, in one call, with nothing fetched before.
+
+        ``shared.set["count"] += 1`` counts right, whoever counts meanwhile; ``shared["count"] += 1`` needs ``locked()``.
+        """
         return Recorder(self)
 
     def apply(self, operation: Operation) -> Any:

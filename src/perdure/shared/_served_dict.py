@@ -10,6 +10,7 @@ from perdure.codecs import Codec
 from perdure.errors import ReplayError, UsageError
 from perdure.limits import SHARED_CHUNK_BYTES, SHARED_CHUNK_COUNT
 from perdure.mapping import (
+    OPERATIONS_IN_PLACE,
     OPERATIONS_OF_DICTS,
     OPERATIONS_OF_LISTS,
     Key,
@@ -47,8 +48,8 @@ _ANSWERING = frozenset(
 )
 _JOB_SELECTIONS = frozenset("todo_keys try_keys aborted_keys".split())
 _SILENT = frozenset(
-    "append extend insert remove sort reverse clear update __setitem__ __delitem__ __iadd__ __imul__ __ior__".split()
-)
+    "append extend insert remove sort reverse clear update __setitem__ __delitem__".split()
+) | frozenset(OPERATIONS_IN_PLACE)
 """Of a container: one entry, and no answer that matters."""
 
 

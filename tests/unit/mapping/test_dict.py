@@ -294,6 +294,25 @@ def test_operations_are_recorded_at_any_depth(tmp_path: Path) -> None:
             pod.set["a"].no_such_method()
 
 
+def test_numbers_and_text_are_changed_in_place_by_one_operation(tmp_path: Path) -> None:
+    with POD(tmp_path / "p", {"n": 8, "a": [1, {"x": "b"}], "d": {}}) as pod:
+        pod.set["n"] += 4
+        pod.set["n"] -= 2
+        pod.set["n"] *= 3
+        pod.set["n"] //= 2
+        pod.set["n"] |= 16
+        pod.set["n"] &= 30
+        pod.set["n"] ^= 1
+        pod.set["n"] %= 20
+        pod.set["a"][0] /= 4
+        pod.set["a"][1]["x"] += "c"
+        assert pod == {"n": 11, "a": [0.25, {"x": "bc"}], "d": {}}
+        for wrong in ("pod.set['nothing'] += 1", "pod.set['d'] -= 1", "pod.set['n'] += 'text'"):
+            with pytest.raises((KeyError, UsageError, TypeError)):
+                exec(wrong, {"pod": pod})
+        assert pod["n"] == 11
+
+
 def test_operations_are_plain_data(tmp_path: Path) -> None:
     with POD(tmp_path / "p", {"a": [1, {"x": []}]}) as pod:
         assert pod.apply({"do": "append", "path": ["a", 1, "x"], "args": [4]}) is None

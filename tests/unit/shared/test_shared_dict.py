@@ -71,6 +71,10 @@ def test_changes_at_any_depth_reach_the_original(shared: SharedPersistentDict) -
     shared.set["a"]["b"].append(2)
     shared.set["a"]["b"] += [3]
     shared["a"]["b"] += [4]
+    shared.set["a"]["n"] = 1
+    shared.set["a"]["n"] += 1
+    shared["a"]["n"] -= 2
+    assert shared["a"].pop("n") == 0
     shared["a"]["c"] = {"d": [{"e": 1}]}
     shared["a"]["c"]["d"][0]["e"] = 2
     shared.update("mutable")

@@ -152,6 +152,7 @@ _ENTRY = b'"client"'
 CALLS = {
     "append": ("s['a'].append(7)", "None", [0, 7]),
     "set": ("s['a'] = [7]", "None", [7]),
+    "count": ("s.set['a'][0] += 7", "None", [7]),
     "pop from the list": ("s['a'].pop()", "0", []),
     "pop": ("s.pop('a')", "[0]", None),
     "setdefault": ("s.setdefault('b', [7])", "[7]", [0]),
