@@ -231,7 +231,7 @@ class SharedPersistentDict(MutableMapping[Key, Any]):
     def set(self) -> Recorder:
         """``shared.set["a"]["b"].append(4)``: an operation at any depth, in one call, with nothing fetched before.
 
-        ``shared.set["count"] += 1`` counts right, whoever counts meanwhile; ``shared["count"] += 1`` needs ``locked()``.
+        ``shared.set["count"] += 1`` counts right, whoever counts meanwhile. ``shared["count"] += 1`` does not.
         """
         return Recorder(self)
 
