@@ -252,7 +252,7 @@ _MODULES = {
     **dict.fromkeys(("platform", "getpass", "pwd"), ("environment", _BEFORE)),
     **dict.fromkeys(("multiprocessing", "concurrent.futures", "asyncio", "_thread"), ("background", _AFTER)),
 }
-_HARMLESS = _words("fspath fsencode fsdecode strerror StringIO BytesIO Lock RLock allocate_lock")
+_HARMLESS = _words("fspath fsencode fsdecode strerror StringIO BytesIO Lock lock RLock allocate_lock")
 _FILE_METHODS = _words("read_text write_text read_bytes write_bytes iterdir")
 
 
