@@ -46,8 +46,9 @@ class PersistentDict(MutableMapping[Key, Any]):
     ``codec="pickle"`` (restricted), or any other codec, a value is an object of its own; one that was changed in place
     is found and journaled by ``sync()``, by ``close()``, at exit, and after every ``sync_at`` values that were read.
 
-    All handles on one path in one process share one dict. Any thread may use them. Reading takes no lock and sees each
-    change wholly or not at all, but those of a transaction one by one.
+    All handles on one path in one process share one dict, which is open as long as there is one: keep it in a variable
+    while you change what came out of it. Any thread may use them. Reading takes no lock and sees each change wholly or
+    not at all, but those of a transaction one by one.
     """
 
     def __init__(

@@ -59,6 +59,8 @@ class Opened:
         self.pid = os.getpid()
         self.handle_count = 0
         self.closed = False
+        self.is_forgotten = False
+        """Nobody closed it: the last handle on it is gone."""
         self.jobs: Any = None
         """The index of a ``Tracker`` on this path, once there is one."""
         self._clock: Clock = clock or WallClock()
@@ -146,6 +148,8 @@ class Opened:
     def change(self, owner: Any, do: str, args: list[Any]) -> None:
         """A change that a tracked container asks for; it has checked that the change can be made."""
         with self.lock:
+            if self.closed:
+                raise self.refusal()
             path = path_of(owner)
             function = function_for(owner, do)
             if path is not None:
@@ -453,7 +457,13 @@ class Opened:
         self.lock = threading.RLock()
 
     def refusal(self) -> PerdureError:
-        """What whoever uses a handle that was closed is told."""
+        """What whoever uses a handle that was closed is told, or changes a container of a dict that nobody has."""
+        if self.is_forgotten:
+            return ClosedError(
+                "no PersistentDict on it is left in this process",
+                path=self.path,
+                hint="keep the PersistentDict in a variable for as long as you change what came out of it",
+            )
         return ClosedError("it was closed", path=self.path, hint="open it again")
 
 

@@ -179,6 +179,7 @@ def release_forgotten(opened: Opened) -> None:
     """
     if opened.pid != os.getpid():
         return
+    opened.is_forgotten = opened.handle_count == 1
     # This thread may be in the middle of a change, or others may be, that wait for this one.
     if _registry.acquire(False):
         try:

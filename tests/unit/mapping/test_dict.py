@@ -458,8 +458,10 @@ def test_a_forgotten_handle_lets_go(tmp_path: Path) -> None:
     loop.append(loop)
     del pod, loop
     gc.collect()
-    with pytest.raises(ClosedError):
+    with pytest.raises(ClosedError, match="keep the PersistentDict in a variable"):
         container.append(1)
+    with pytest.raises(ClosedError, match="keep the PersistentDict in a variable"):
+        POD(tmp_path / "p")["a"].append(1)
     assert reopened(tmp_path / "p", gzipped=True) == {"a": []}
 
 
