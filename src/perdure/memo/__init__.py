@@ -31,3 +31,6 @@ __all__ = [
     "persisted",
     "resource",
 ]
+
+# `perdure.memo` is this package and the decorator: after `import perdure.memo` Python finds the decorator there.
+vars(memo).update({name: globals()[name] for name in __all__ if name != "memo"})

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import os
 import pickle
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,10 @@ from typing import Any
 
 import pytest
 
+import perdure
 from perdure.codecs import Pickle
-from perdure.errors import CodecError, PersistableError, StorageError
-from perdure.memo import MISSING, MemoWarning, memo
+from perdure.errors import CodecError, PersistableError, StorageError, UsageError
+from perdure.memo import MISSING, MemoWarning, memo, persisted
 
 calls: list[object] = []
 
@@ -98,6 +100,15 @@ def test_keys_depend_on_content_alone(tmp_path: Path, value: object) -> None:
     # Written by this test a moment ago.
     assert f.key(value) == f.key(pickle.loads(pickle.dumps(value)))
     assert f.key([shared, shared]) == f.key([[1], [1]])
+
+
+def test_decorators_without_their_arguments_say_what_they_need() -> None:
+    bare: Any = memo
+    with pytest.raises(UsageError, match="needs a directory"):
+        bare(len)
+    bare = persisted
+    with pytest.raises(PersistableError, match="needs the name of an attribute"):
+        bare(len)
 
 
 def test_a_call_that_the_function_refuses_raises_its_type_error(tmp_path: Path) -> None:
@@ -415,3 +426,10 @@ def test_threads_share_one_computation(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(f, [1, 2] * 8)) == [5] * 16
     assert len(calls) == 2
+
+
+def test_the_package_and_the_decorator_share_a_name() -> None:
+    names = set(sys.modules["perdure.memo"].__all__) - {"memo"}
+    assert {
+        name for name in names if getattr(perdure.memo, name) is getattr(sys.modules["perdure.memo"], name)
+    } == names
