@@ -10,7 +10,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from perdure.clock import Clock, WallClock
 from perdure.codecs import Codec, get_codec
-from perdure.errors import PersistableError
+from perdure.errors import PersistableError, UsageError
 from perdure.fs import Fs
 from perdure.memo._function import Memo, OnCodeChange, Settings, function_name
 from perdure.memo._store import Store
@@ -72,6 +72,8 @@ def memo(
     """
     if on_code_change not in ("warn", "recompute", "ignore"):
         raise PersistableError(f'on_code_change={on_code_change!r}: "warn", "recompute" or "ignore"')
+    if callable(where):
+        raise UsageError("@memo was given a function where it needs a directory", hint='@memo("cache")')
     directory, kinds = os.path.abspath(where), _kinds(exceptions)
 
     def decorate(function: Callable[P, R]) -> Memo[P, R]:

@@ -39,7 +39,8 @@ class persisted:  # noqa: N801 - a decorator
     computes, the others wait.
 
     Raises:
-        PersistableError: at once, when ``name`` would hide the method, and for generators and ``async`` methods.
+        PersistableError: at once, when ``name`` is no text or would hide the method, and for generators and ``async``
+            methods.
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class persisted:  # noqa: N801 - a decorator
         allow: Sequence[str | type] = (),
         fs: Fs | None = None,
     ) -> None:
+        if not isinstance(name, str):
+            raise PersistableError("@persisted needs the name of an attribute", hint='@persisted("_words")')
         self._name = name
         self._path = None if path is None else Path(path)
         self._allocation_track = allocation_track

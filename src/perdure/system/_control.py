@@ -143,7 +143,7 @@ class Control:
 
         Raises:
             MissingError: what it takes was pruned; see ``keep_history=True``.
-            UsageError: that seq is still to come.
+            UsageError: that seq is still to come, or it is neither a seq nor a time.
         """
         engine, state = self._system.engine, self._system.state.sibling()
         journal, snapshots = engine.journal, engine.snapshots

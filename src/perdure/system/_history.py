@@ -59,8 +59,10 @@ def state_at(
 
     Raises:
         MissingError: what it takes was pruned.
-        UsageError: that seq is still to come.
+        UsageError: that seq is still to come, or it is neither a seq nor a time.
     """
+    if not isinstance(when, (int, datetime.datetime)):
+        raise UsageError(f"{when!r} is neither a seq nor a datetime")
     # A datetime counts microseconds; all of the last one belongs to it.
     until_ns = to_ns(when) + 999 if isinstance(when, datetime.datetime) else None
     if until_ns is None and isinstance(when, int) and not 0 <= when <= last_seq:

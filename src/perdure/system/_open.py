@@ -202,7 +202,7 @@ def _target(target: Any) -> tuple[type, Callable[[], Any]]:
     """The class of the root, and what makes the initial one."""
     target = get_origin(target) or target  # `dict[str, int]` is a dict.
     if isinstance(target, type):
-        return target, lambda: _make(target)
+        return _changeable(target), lambda: _make(target)
     if isinstance(target, _NO_TARGETS):
         raise UsageError(
             f"a {type(target).__name__} cannot be a system: {reprlib.repr(target)}",
@@ -210,11 +210,21 @@ def _target(target: Any) -> tuple[type, Callable[[], Any]]:
         )
     if callable(target) and _is_factory(target):
         made = target()
-        return type(made), lambda: made
+        return _changeable(type(made)), lambda: made
     return type(target), lambda: target
 
 
-_NO_TARGETS = (str, bytes, int, float, complex, tuple, frozenset, os.PathLike, ModuleType, NoneType)
+_UNCHANGING = (str, bytes, bool, int, float, complex, tuple, frozenset, NoneType)
+_NO_TARGETS = (*_UNCHANGING, os.PathLike, ModuleType)
+
+
+def _changeable(cls: type) -> type:
+    if cls in _UNCHANGING:
+        raise UsageError(
+            f"a system of type {cls.__name__} could never change",
+            hint="put the value into an object of a class, or into a list or dict",
+        )
+    return cls
 
 
 def _make(cls: type) -> Any:

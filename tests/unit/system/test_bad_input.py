@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import os
 import pickle
@@ -154,6 +155,20 @@ def test_an_option_that_makes_no_sense_creates_nothing(tmp_path: Path, options: 
         perdure.open(Counter, tmp_path / "c", **options)
     assert caught.value.hint
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("target", [int, str, tuple, lambda: 3, lambda: None], ids=["int", "str", "tuple", "3", "None"])
+def test_what_could_never_change_is_no_system(tmp_path: Path, target: Any) -> None:
+    with pytest.raises(perdure.UsageError, match="could never change"):
+        perdure.open(target, tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_past_is_asked_for_by_seq_or_datetime(tmp_path: Path) -> None:
+    with perdure.open(Counter, tmp_path / "c") as counter:
+        for when in ("yesterday", datetime.date(2026, 1, 1), None, 1.5):
+            with pytest.raises(perdure.UsageError, match="neither a seq nor a datetime"):
+                perdure.control(counter).at(when)
 
 
 @pytest.mark.parametrize(
