@@ -72,9 +72,7 @@ def memo(
     """
     if on_code_change not in ("warn", "recompute", "ignore"):
         raise PersistableError(f'on_code_change={on_code_change!r}: "warn", "recompute" or "ignore"')
-    if callable(where):
-        raise UsageError("@memo was given a function where it needs a directory", hint='@memo("cache")')
-    directory, kinds = os.path.abspath(where), _kinds(exceptions)
+    directory, kinds = _directory(where), _kinds(exceptions)
 
     def decorate(function: Callable[P, R]) -> Memo[P, R]:
         _check(function)
@@ -91,6 +89,12 @@ def memo(
         return Memo(function, settings, store)
 
     return decorate
+
+
+def _directory(where: str | os.PathLike[str]) -> str:
+    if callable(where):
+        raise UsageError("@memo was given a function where it needs a directory", hint='@memo("cache")')
+    return os.path.abspath(where)
 
 
 def _kinds(exceptions: bool | type[Exception] | tuple[type[Exception], ...]) -> tuple[type[Exception], ...]:
