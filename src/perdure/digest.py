@@ -3,6 +3,10 @@
 The object graph is walked by the C pickler, whose ``persistent_id`` hook gives every value the same form everywhere:
 text, numbers and other immutable values count by content, whether or not two places share one object; sets count as
 sorted; lists, dicts and instances count with their order and with their sharing, because a later change would show it.
+
+A set of objects is put in order by what each of them looks like by itself; those that look alike, by what the objects
+look like that they refer to, and so on for a few steps (colour refinement, after Weisfeiler and Leman). Walking each
+member to its end instead would walk a graph whose nodes know their neighbours along every path there is.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ import pathlib
 import pickle
 import uuid
 import zoneinfo
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from perdure.errors import CodecError
@@ -58,9 +63,9 @@ def _number(tag: bytes, content: bytes) -> int:
 class _Walker(pickle.Pickler):
     """Writes a canonical form of a value. Only ever used for hashing: nothing unpickles it."""
 
-    def __init__(self, sink: _Hash, open_sets: set[int]) -> None:
+    def __init__(self, sink: _Hash, looks: _Looks) -> None:
         super().__init__(sink, 5)
-        self._open_sets = open_sets
+        self._looks = looks
         forms: dict[type, Callable[[Any], object]] = {
             str: lambda value: _number(b"s", value.encode("utf-8", "surrogatepass")),
             bytes: lambda value: _number(b"b", value),
@@ -79,22 +84,96 @@ class _Walker(pickle.Pickler):
     def _by_repr(value: object) -> int:
         return _number(b"r", f"{type(value).__name__}:{value!r}".encode("utf-8", "surrogatepass"))
 
-    def _set(self, value: set[object] | frozenset[object]) -> int:
-        if id(value) in self._open_sets:
-            # A set that contains, by way of an object, itself.
-            return _number(b"o", b"")
-        self._open_sets.add(id(value))
-        try:
-            members = sorted(_walk(member, self._open_sets) for member in value)
-        finally:
-            self._open_sets.discard(id(value))
-        return _number(b"S" if type(value) is set else b"F", b"".join(members))
+    def _set(self, value: set[object] | frozenset[object]) -> object:
+        if all(map(_is_content, value)):
+            return _set_number(value, [self._looks.of(member, 0) for member in value])
+        groups = self._looks.in_order(value)
+        # Those that nobody can tell apart count by their looks; which of them comes first would be chance.
+        one_by_one = [each[0] if len(each) == 1 else _look_number(self._looks.last(each)) for each in groups]
+        return [type(value).__name__, *one_by_one]
 
 
-def _walk(value: object, open_sets: set[int]) -> bytes:
-    sink = _Hash()
-    _Walker(sink, open_sets).dump(value)
-    return sink.digest()
+class _LookWalker(_Walker):
+    """What an object looks like: itself, with the looks of the objects that it refers to in their places."""
+
+    def __init__(self, sink: _Hash, looks: _Looks, root: object, steps: int) -> None:
+        super().__init__(sink, looks)
+        self._root = root
+        self._steps = steps
+
+    def persistent_id(self, value: Any) -> Any:
+        if type(value) in (set, frozenset):
+            return _set_number(value, [self._looks.of(member, self._steps - 1) for member in value])
+        if value is self._root or type(value) in _WALKED_ON or isinstance(value, _NAMED):
+            return None
+        form = self._form(type(value))
+        if form is not None:
+            return form(value)
+        return _look_number([self._looks.of(value, self._steps - 1)])
+
+
+class _Looks:
+    """The looks of objects, each worked out once."""
+
+    def __init__(self) -> None:
+        # With the object itself: as long as it is here nothing else can have its id.
+        self._known: dict[tuple[int, int], tuple[object, bytes]] = {}
+
+    def of(self, value: object, steps: int) -> bytes:
+        """``steps``: how far is looked. 0: of an object only its class; of what is content by itself all of it."""
+        if _is_content(value):
+            sink = _Hash()
+            _Walker(sink, self).dump(value)
+            return sink.digest()
+        if steps <= 0:
+            return f"{type(value).__module__}.{type(value).__qualname__}".encode()
+        known = self._known.get((id(value), steps))
+        if known is None:
+            sink = _Hash()
+            _LookWalker(sink, self, value, steps).dump(value)
+            known = self._known[id(value), steps] = value, sink.digest()
+        return known[1]
+
+    def in_order(self, members: Iterable[object]) -> list[list[object]]:
+        """Groups of those that look alike, in an order that is the same in every process."""
+        groups = [list(members)]
+        for steps in range(1, _STEPS_MAX + 1):
+            if all(len(group) == 1 for group in groups):
+                break
+            groups = [part for group in groups for part in self._parted(group, steps)]
+        return groups
+
+    def _parted(self, group: list[object], steps: int) -> list[list[object]]:
+        if len(group) == 1:
+            return [group]
+        parts: dict[bytes, list[object]] = {}
+        for member in group:
+            parts.setdefault(self.of(member, steps), []).append(member)
+        return [parts[look] for look in sorted(parts)]
+
+    def last(self, group: list[object]) -> list[bytes]:
+        return [self.of(member, _STEPS_MAX) for member in group]
+
+
+_STEPS_MAX = 8
+_WALKED_ON = (list, dict, int, float, bool, bytearray, type(None))
+_NAMED = (type, FunctionType, BuiltinFunctionType)
+_CONTENT = (str, bytes, int, float, bool, type(None), *_BY_REPR)
+
+
+def _is_content(value: object) -> bool:
+    """Whether nothing in it is an object that others may refer to as well."""
+    if type(value) in (tuple, frozenset):
+        return all(map(_is_content, value))  # type: ignore[call-overload]
+    return type(value) in _CONTENT
+
+
+def _set_number(value: set[object] | frozenset[object], looks: list[bytes]) -> int:
+    return _number(b"S" if type(value) is set else b"F", b"".join(sorted(looks)))
+
+
+def _look_number(looks: list[bytes]) -> int:
+    return _number(b"o", b"".join(looks))
 
 
 def digest(value: object) -> bytes:
@@ -104,6 +183,8 @@ def digest(value: object) -> bytes:
         CodecError: the value holds something that no process could load again.
     """
     try:
-        return _walk(value, set())
+        sink = _Hash()
+        _Walker(sink, _Looks()).dump(value)
+        return sink.digest()
     except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
         raise CodecError(f"the state holds something that cannot be stored: {error}") from error
