@@ -16,21 +16,21 @@ from perdure.errors import UsageError
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 directory_argument = click.argument("directory", metavar="DIR", type=click.Path(file_okay=True))
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines: JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs to read.")
 
 codec_option = click.option(
     "--codec",
     type=click.Choice(("pickle", "json", "msgpack")),
     default="pickle",
     show_default=True,
-    help="What it is stored with, as codec= has it.",
+    help="The codec that the data is stored with (codec=).",
 )
 durability_option = click.option(
     "--durability",
     type=click.Choice(("always", "everysec", "never")),
     default="always",
     show_default=True,
-    help="When a command is answered: once it is synced, or before.",
+    help="How durable a command is when it is answered (durability=).",
 )
 
 
@@ -41,7 +41,7 @@ def secret_option(function: Function) -> Function:
         "secrets",
         type=click.Path(exists=True, dir_okay=False),
         callback=_read_secrets,
-        help="The secret= it is opened with: a file with one key a line, the newest first.",
+        help="A file with the keys of secret=, one per line, the newest first.",
     )(function)
 
 
@@ -53,13 +53,13 @@ def class_options(function: Function) -> Function:
         multiple=True,
         metavar="OLD=NEW",
         callback=_read_renames,
-        help="A class or method that has moved, as renames= has it: old.module.Class=new.module.Class.",
+        help="A class or method that has moved (renames=): old.module.Class=new.module.Class.",
     )(function)
     return click.option(
         "--allow",
         multiple=True,
         metavar="PKG",
-        help="A further package or class that the stored data may contain, as allow= has it.",
+        help="A further package or class that the stored data may contain (allow=).",
     )(function)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from perdure.cli._app import App, app_argument, load_app
-from perdure.cli._common import class_options, secret_option
+from perdure.cli._common import class_options, codec_option, secret_option
 from perdure.cluster import Beginning, ClusterOptions, create_system, open_node, peek
 from perdure.engines import REQUIREMENTS, is_engine_url, parse_url
 from perdure.errors import LockedError, UsageError
@@ -21,15 +21,19 @@ from perdure.snapshots import FileSnapshotStore, SnapshotHeader
 from perdure.system import system_of
 
 snapshots_option = click.option(
-    "--snapshots", metavar="PLACE", help="Where snapshots go if not into the engine, as fsspec has it: s3://bucket/…"
+    "--snapshots",
+    metavar="PLACE",
+    help="Where to keep snapshots, if not in the engine: a URL for fsspec, s3://bucket/…",
 )
 
 
-@click.command(short_help="Make a system on an engine.")
+@click.command(short_help="Create a system on an engine.")
 @click.argument("url", metavar="URL")
 @app_argument
-@click.option("--codec", default="pickle", show_default=True, help='As codec= has it: "pickle", "json", "msgpack".')
-@click.option("--require", type=click.Choice(REQUIREMENTS), help="Refuse an engine of which this is not proven.")
+@codec_option
+@click.option(
+    "--require", type=click.Choice(REQUIREMENTS), help="Refuse the engine unless it is proven to promise this."
+)
 @snapshots_option
 @class_options
 def create(
@@ -41,9 +45,9 @@ def create(
     allow: tuple[str, ...],
     renames: Mapping[str, str],
 ) -> int:
-    """Make a system on an engine: nats://host:4222/name or postgresql://host/database?system=name.
+    """Create a system on an engine: nats://host:4222/name or postgresql://host/database?system=name.
 
-    The initial state is what app:Wiki makes. Opening never makes a system, so that one that has vanished is noticed.
+    The initial state is what app:Wiki makes. Opening does not create systems, so that one that has vanished is noticed.
     """
     if app is None:
         raise UsageError("say what it holds", hint=f"perdure create {url} app:Wiki")

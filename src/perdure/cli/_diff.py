@@ -17,7 +17,7 @@ from perdure.system import system_of
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
 
-@click.command(short_help="What changed between two moments.")
+@click.command(short_help="Show what changed between two moments.")
 @directory_argument
 @click.argument("before", metavar="SEQ", type=click.IntRange(min=0))
 @click.argument("after", metavar="SEQ", type=click.IntRange(min=0))

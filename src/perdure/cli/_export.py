@@ -21,7 +21,7 @@ from perdure.snapshots import FileSnapshotStore, Snapshot, Source
 from perdure.system import decode_command
 
 
-@click.command(short_help="The commands as lines of JSON, for perdure import.")
+@click.command(short_help="Write the commands as lines of JSON, for perdure import.")
 @directory_argument
 @app_argument
 @class_options

@@ -30,7 +30,7 @@ from perdure.system import encode_command
 Line = dict[str, Any]
 
 
-@click.command("import", short_help="A new directory from what perdure export wrote.")
+@click.command("import", short_help="Make a new directory from what perdure export wrote.")
 @directory_argument
 @click.argument("file", metavar="FILE")
 @app_argument

@@ -54,7 +54,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="perdure")
 def cli() -> None:
-    """Look into, check, mend and move what perdure keeps in a directory.
+    """Inspect, check, repair, move and serve what perdure keeps.
 
     Exit codes: 0 fine, 1 something is wrong with the data, 2 cannot run.
     """

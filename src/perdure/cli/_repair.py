@@ -13,14 +13,14 @@ from perdure.repair import RepairReport, diagnose, plan, survey
 from perdure.repair import repair as repair_directory
 
 
-@click.command(short_help="Set a damaged directory right; nothing is thrown away.")
+@click.command(short_help="Repair a damaged directory; nothing is thrown away.")
 @directory_argument
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done. Exit code 1: there is something to do.")
 @secret_option
 @json_option
 def repair(directory: str, yes: bool, dry_run: bool, secrets: tuple[bytes, ...], as_json: bool) -> int:
-    """Set a damaged directory right, so that it opens and verifies again.
+    """Repair a damaged directory, so that it opens and verifies again.
 
     Everything that is taken away is kept in a folder below quarantine/, with a report of what was done and why. Entries
     behind a damaged one cannot be replayed unless a newer snapshot covers it; how many are lost is said before anything
