@@ -24,12 +24,12 @@ from perdure.repair import SegmentFile, Survey, survey
 _DURABILITY = {0: "always", 1: "everysec", 2: "never"}
 
 
-@click.command(short_help="What is in a directory.")
+@click.command(short_help="Show what is in a directory.")
 @directory_argument
 @secret_option
 @json_option
 def info(directory: str, secrets: tuple[bytes, ...], as_json: bool) -> int:
-    """What is in a directory: class, snapshots, segments, and who has it open.
+    """Show what is in a directory: class, snapshots, segments, and who has it open.
 
     Reads headers and the last segment only, imports nothing of yours and changes nothing; it may run beside a writer.
     With the URL of a system on an engine: its log, its snapshots, and what the engine promises.

@@ -24,7 +24,7 @@ from perdure.records import COMMAND, Chain, Entry
 _WIDTH = 60
 
 
-@click.command(short_help="The commands in a journal.")
+@click.command(short_help="Show the commands in a journal.")
 @directory_argument
 @click.option("--after", type=int, default=0, metavar="N", help="Only commands behind seq N.")
 @click.option("--before", type=int, metavar="N", help="Only commands before seq N.")

@@ -26,7 +26,7 @@ from perdure.errors import PerdureError
 from perdure.repair import Diagnosis, diagnose, survey
 
 
-@click.command(short_help="Whether everything is whole and still replays to the same.")
+@click.command(short_help="Check that everything is whole and still replays to the same state.")
 @directory_argument
 @app_argument
 @class_options
@@ -35,7 +35,7 @@ from perdure.repair import Diagnosis, diagnose, survey
 def verify(
     directory: str, app: str | None, allow: tuple[str, ...], renames: dict[str, str], secrets: Secrets, as_json: bool
 ) -> int:
-    """Whether everything in a directory is whole; with app:Wiki, whether today's code still makes the same of it.
+    """Check that everything in a directory is whole; with app:Wiki, also that today's code replays to the same state.
 
     Reads every record and every block. With a class it also replays the journal from each snapshot to the next one, in
     another process with another hash seed, and compares the states. Changes nothing; may run beside a writer. With the
