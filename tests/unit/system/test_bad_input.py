@@ -146,7 +146,7 @@ def test_plain_codecs_refuse_what_they_would_change(tmp_path: Path, codec: str) 
         {"secret": b""},
         {"secret": []},
         {"secret": "text"},
-        {"secret": lambda: b""},
+        {"secret": bytes},
     ],
     ids=str,
 )
