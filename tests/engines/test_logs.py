@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from perdure.engines import DirectoryBlobs, JournalLog, Log, MemoryBlobs, _nats_follow, create_log, open_log, parse_url
-from perdure.errors import ClosedError, PerdureError, UnreachableError
+from perdure.errors import ClosedError, MissingError, PerdureError, UnreachableError
 from perdure.journal import FileJournal, MemoryJournal
 from perdure.testing import LogContract
 from perdure.testing._log_contract import followed
@@ -83,6 +83,23 @@ class TestNats(LogContract):
                 for _ in following:
                     pass
         assert [entry.position for entry in followed(log, 1, 3)] == [2, 3]
+
+    def test_a_blob_whose_content_was_taken_away_is_missing(self, log: Log) -> None:
+        log.blobs.put("some", [b"content"])
+        log.blobs.put("other", [b"another"])
+        blobs: Any = log.blobs
+
+        async def purge() -> None:
+            """As the driver does where it was not answered in time, whether or not the name is there by then."""
+            store = await blobs._store(make=False)
+            info = await store.get_info("some")
+            await blobs._connection.js.purge_stream(f"OBJ_{blobs._bucket}", subject=blobs._subject(info))
+
+        blobs._connection.ask(purge())
+        assert log.blobs.keys("") == ["other", "some"]
+        with pytest.raises(MissingError):
+            b"".join(log.blobs.get("some"))
+        assert b"".join(log.blobs.get("other")) == b"another"
 
     def test_what_is_asked_while_it_closes_is_refused_at_once(self, log: Log) -> None:
         refused: list[Exception] = []

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import perdure
-from perdure.cluster import Beginning, ClusterOptions, create_system
+from perdure.cluster import Beginning, ClusterOptions, _opening, create_system
 from perdure.cluster._entries import Genesis, decode_body
 from perdure.engines import parse_url
 from perdure.errors import (
@@ -337,6 +337,23 @@ def test_a_node_that_fell_behind_a_trimmed_log_starts_from_a_snapshot(open_bank:
     assert perdure.control(bank).at(25).count == 25
 
 
+def test_opening_goes_on_where_others_trim_the_log_meanwhile(open_bank: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = open_bank()
+    whole = _opening._catch_up
+    steps = iter("abc")
+
+    def late(node: Any) -> None:
+        for step in steps:
+            bank.inc(step)
+            perdure.control(bank).take_snapshot()
+        whole(node)
+
+    monkeypatch.setattr(_opening, "_catch_up", late)
+    fresh = open_bank()
+    assert fresh.done == ["a", "b", "c"]
+    assert perdure.control(fresh).report.snapshot_seq == 3
+
+
 def test_a_running_node_that_fell_behind_goes_on_from_a_snapshot(
     open_bank: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -374,33 +391,91 @@ def test_a_node_that_slept_while_nothing_changed_goes_on_from_a_snapshot_of_its_
         cut.setattr(node, "apply_all", cut_off)
         for _ in range(3):
             perdure.control(bank).take_snapshot()
-        assert node_of(bank).log.bounds().first > node.position + 1
     bank.inc("y")
     assert perdure.control(slow).read(lambda bank: bank.done, consistency="session", seq=2) == ["x", "y"]
 
 
-def test_a_node_whose_following_alone_fell_behind_goes_on(open_bank: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_whose_following_alone_fell_behind_goes_on(open_bank: Open) -> None:
     bank = open_bank()
     node = node_of(bank)
-    behind = threading.Event()
+    for _ in range(3):
+        bank.inc("x")
+        perdure.control(bank).take_snapshot()
+    position = node.position
+    with pytest.raises(MissingError) as trimmed:
+        # As its own thread would, had it had no turn since the first command: the writer has applied the rest.
+        next(node.log.follow(1, idle_s=0.1))
+    node._catch_up(trimmed.value)
+    assert node.failure is None
+    assert node.position == position
+    bank.inc("y")
+    assert bank.done == caught_up(bank).done == ["x", "x", "x", "y"]
 
-    def from_the_beginning(after: int, *, idle_s: float) -> Iterator[list[Any]]:
-        """As a thread that had no turn since then would do."""
+
+def test_a_slow_node_whose_way_back_was_trimmed_goes_on_from_a_snapshot(
+    open_bank: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank, slow = open_bank(), open_bank()
+    node = node_of(slow)
+    whole, held, is_released = node.apply_all, [], threading.Event()
+    told: list[BaseException] = []
+
+    def late(entries: list[Any]) -> None:
+        held.extend(entries)
+        if is_released.is_set():
+            whole(held)
+            held.clear()
+
+    def call() -> None:
         try:
-            yield node.log.read(1, 10)
-        except MissingError:
-            behind.set()
-            raise
+            slow.inc("mine")
+        except perdure.PerdureError as error:
+            told.append(error)
 
-    with monkeypatch.context() as slow:
-        slow.setattr(node.log, "follow", from_the_beginning)
+    with monkeypatch.context() as cut:
+        cut.setattr(node, "apply_all", late)
+        bank.inc("a")
+        with pytest.raises(BankruptError):
+            bank.break_and_undo("b")
+        caller = threading.Thread(target=call)
+        caller.start()
+        deadline = time.monotonic() + 60
+        while len(held) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        caught_up(bank)
         for _ in range(3):
             bank.inc("x")
             perdure.control(bank).take_snapshot()
-        assert behind.wait(60)
+        is_released.set()
         bank.inc("y")
-    assert bank.done == caught_up(bank).done == ["x", "x", "x", "y"]
-    assert node.failure is None
+        caller.join()
+    seq = perdure.control(bank).seq
+    assert perdure.control(slow).read(lambda bank: bank.done, consistency="session", seq=seq) == bank.done
+    assert bank.done == ["a", "mine", "x", "x", "x", "y"]
+    assert [type(error) for error in told] == [perdure.OutcomeUnknownError]
+    assert perdure.control(slow).digest() == perdure.control(bank).digest()
+    assert slow.inc("z") == 7
+
+
+def test_a_second_copy_is_made_anew_where_a_node_went_on_from_a_snapshot(
+    open_bank: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank, slow = open_bank(), open_bank(rollback="shadow")
+    slow.inc("a")
+    node = node_of(slow)
+
+    def cut_off(entries: object) -> None:
+        if entries:
+            raise perdure.UnreachableError("cut off")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(node, "apply_all", cut_off)
+        for _ in range(3):
+            bank.inc("x")
+            perdure.control(bank).take_snapshot()
+    with pytest.raises(BankruptError):
+        slow.break_and_undo("b")
+    assert slow.done == caught_up(bank).done == ["a", "x", "x", "x"]
 
 
 def test_history_is_kept_where_it_is_wanted(open_bank: Open) -> None:

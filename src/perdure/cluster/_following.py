@@ -6,11 +6,11 @@ import contextlib
 import logging
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from perdure.cluster._entries import Head
 from perdure.cluster._keeper import Keeper
-from perdure.cluster._replica import Replica
+from perdure.cluster._replica import OvertakenError, Replica
 from perdure.cluster._snapshots import BlobSnapshots, Place
 from perdure.cluster._waiting import Batch
 from perdure.engines import Log, LogEntry
@@ -100,6 +100,8 @@ class Following(Replica):
         batch = self.batches.get(entry.id)
         try:
             self.apply(entry, batch)
+        except OvertakenError:
+            return
         except PerdureError as error:
             error.path = error.path or self.path
             if not self.stopped.is_set():
@@ -137,32 +139,48 @@ class Following(Replica):
     def _catch_up(self, trimmed: MissingError) -> None:
         """The log was trimmed past this node: a newer snapshot has what is missing."""
         try:
-            first = self.log.bounds().first
-            if first <= self.position + 1:
+            if self.log.bounds().first <= self.position + 1:
                 return  # Only the following had fallen behind: this node's writer has applied what is missing there.
-            snapshot = self._newest_snapshot(first)
-            if snapshot is None or snapshot.seq < self.seq:
-                self.fail(trimmed)
-                return
+            snapshot = self._newer_snapshot(trimmed)
             with self.order, self.state_lock:
-                self.take_over(snapshot)
+                self._go_on_from(snapshot)
         except UnreachableError:
             self.stopped.wait(RETRY_S)
         except PerdureError as error:
-            self.fail(error)
-        else:
-            _log.warning("%s: this node had fallen behind and went on from a snapshot of seq %d", self.path, self.seq)
-            with self.moved:
-                self.moved.notify_all()
+            if not self.stopped.is_set():
+                self.fail(error)
 
-    def _newest_snapshot(self, first: int) -> Snapshot | None:
-        """From which the log goes on that begins at ``first``."""
-        for name in self.snapshots.names():
-            with contextlib.suppress(CorruptError, MissingError):
-                snapshot = self.snapshots.fetched(name, anew=True)
-                if Place.found_in(snapshot.header, name).position + 1 >= first:
-                    return snapshot
-        return None
+    def no_way_back(self, error: MissingError) -> NoReturn:
+        """See ``Replica.no_way_back``. The caller holds the locks: nobody sees what the command has left."""
+        self._go_on_from(self._newer_snapshot(error))
+        raise OvertakenError
+
+    def _go_on_from(self, snapshot: Snapshot) -> None:
+        self.take_over(snapshot)
+        _log.warning("%s: this node had fallen behind and went on from a snapshot of seq %d", self.path, self.seq)
+        for batch in list(self.batches.values()):
+            self.settle(batch)
+        with self.moved:
+            self.moved.notify_all()
+
+    def _newer_snapshot(self, trimmed: MissingError) -> Snapshot:
+        """One from behind ``position``, from which the log goes on. Raises ``trimmed`` where there is none."""
+        until = time.monotonic() + _STALE_S
+        while True:
+            try:
+                first = max(self.log.bounds().first, self.position + 2)
+                for name in self.snapshots.names():
+                    with contextlib.suppress(CorruptError, MissingError):
+                        snapshot = self.snapshots.fetched(name, anew=True)
+                        if Place.found_in(snapshot.header, name).position + 1 >= first:
+                            return snapshot
+                if time.monotonic() > until:
+                    raise trimmed
+            except UnreachableError:
+                until = time.monotonic() + _STALE_S
+            # An engine that has just chosen another leader may give old answers for a moment.
+            self.check_going_on()
+            self.stopped.wait(RETRY_S)
 
     def fail(self, error: PerdureError) -> None:
         """Stops for good: what is in memory is not, or no longer, what the log says."""
@@ -185,6 +203,10 @@ class Following(Replica):
         if batch.acknowledged and batch.applied:
             self.batches.pop(batch.id, None)
             batch.answer()
+        elif batch.acknowledged and batch.at <= self.position:
+            self.batches.pop(batch.id, None)
+            said = "the command has run, once; this node had fallen behind and does not know what came of it"
+            batch.fail(OutcomeUnknownError(said, path=self.path))
 
     def wake_writer(self) -> None:
         """Has the writer see that it is time to stop."""

@@ -33,6 +33,7 @@ from perdure.cluster._entries import (
     decode_body,
     encode_body,
 )
+from perdure.cluster._snapshots import Place
 from perdure.cluster._waiting import Batch, Waiting
 from perdure.engines import LogEntry
 from perdure.errors import DivergedError, PerdureError, StorageError
@@ -129,7 +130,8 @@ class Keeper:
             digest = node.snapshots.load(local, lambda _: None)[1]
             name = node.snapshots.upload(local, digest)
             self._size_bytes = local.size_bytes
-            position = header.description["log"][0]
+            # Of the one that is there: an earlier one of the same state stays.
+            position = Place.found_in(node.snapshots.fetched(name).header, name).position
             body = Announcement(mark, node.session, header.seq, position, digest, name, local.size_bytes)
             node.submit(Waiting(SNAPSHOT, encode_body(body)))
             self._forget_old()
@@ -140,7 +142,9 @@ class Keeper:
         node = self._node
         if self._keep_history or len(node.waymarks) < SNAPSHOTS_KEPT:
             return
-        seq, position, _ = node.waymarks[-SNAPSHOTS_KEPT]
+        seq = node.waymarks[-SNAPSHOTS_KEPT][0]
+        # Of one seq there is one snapshot, from whichever of its marks.
+        position = min(position for each, position, _ in node.waymarks if each == seq)
         try:
             if not node.snapshots.has(seq):
                 return  # It was found wrong, or somebody took it away.

@@ -307,7 +307,7 @@ class Node(Following):
 
     def _acknowledged(self, batch: Batch, position: int) -> None:
         with self.order:
-            batch.acknowledged = True
+            batch.acknowledged, batch.at = True, batch.at or position
             if position == self.position + 1 and self.failure is None:
                 self.apply_one(LogEntry(position, batch.id, batch.data))
             self.settle(batch)

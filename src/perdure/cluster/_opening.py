@@ -210,9 +210,7 @@ def open_node_on(log: Log, state: State, options: ClusterOptions) -> tuple[Node,
             snapshot=options.snapshot,
             keep_history=options.keep_history,
         )
-        _retried(lambda: _load_newest(node), options.timeout_s)
-        snapshot_seq = node.seq
-        _retried(lambda: _catch_up(node), options.timeout_s)
+        snapshot_seq = _recover(node, options.timeout_s)
     except BaseException:
         if snapshots is not None:
             snapshots.close()
@@ -248,11 +246,27 @@ def _check_genesis(log: Log, state: State) -> None:
     state.check(genesis.description, log.url)
 
 
+def _recover(node: Node, timeout_s: float) -> int:
+    """Brings the state up to date; the seq of the snapshot that it began with. Raises like ``open_node``."""
+    while True:
+        first = _retried(node.log.bounds, timeout_s).first
+        try:
+            _retried(lambda: _load_newest(node), timeout_s)
+            snapshot_seq = node.seq
+            _retried(lambda: _catch_up(node), timeout_s)
+        except MissingError:
+            # Where others have trimmed the log in the meantime, they have taken newer snapshots before.
+            if _retried(node.log.bounds, timeout_s).first == first:
+                raise
+        else:
+            return snapshot_seq
+
+
 def _load_newest(node: Node) -> None:
     damaged: PerdureError | None = None
     for name in node.snapshots.names():
         try:
-            node.take_over(node.snapshots.fetched(name))
+            node.take_over(node.snapshots.fetched(name, anew=True))
             first = node.log.bounds().first
             if node.position + 1 < first:
                 continue

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from perdure.clock import Moment, running
 from perdure.cluster._entries import (
@@ -61,6 +61,10 @@ _WHOLE_ENTRY = -1
 Subscriber = Callable[[Entry, Outcome | None], None]
 
 
+class OvertakenError(Exception):
+    """The state has been replaced, in the middle of an entry, by a snapshot from behind it: the entry is in there."""
+
+
 class Replica:
     """See above. ``position``: of the last entry applied; ``seq``: of the last command."""
 
@@ -106,6 +110,8 @@ class Replica:
         self.outcomes.clear()
         self._passed_over.clear()
         self.waymarks = [(self.seq, self.position, self.last_at_ns)]
+        if self.companion is not None:
+            self.companion.replaced()
 
     def place(self) -> Place:
         """Where the state stands."""
@@ -266,13 +272,18 @@ class Replica:
             companion.rolled_back()
 
     def _restore(self, seq: int) -> None:
-        """Makes the state what it was after ``seq``. Needs the engine; while that does not answer, it waits."""
+        """Makes the state what it was after ``seq``. Needs the engine; while that does not answer, it waits.
+
+        Raises what ``no_way_back`` raises, where others have trimmed the log and forgotten the snapshot.
+        """
         while True:
             try:
                 value, entries = self._restored(seq)
             except UnreachableError:
                 self.check_going_on()
                 time.sleep(_WAIT_S)
+            except MissingError as error:
+                self.no_way_back(error)
             else:
                 self.state.take_over(value)
                 moment = Moment(self.log.log_id)
@@ -288,7 +299,11 @@ class Replica:
                 place = Place.found_in(snapshot.header, snapshot.name)
                 start = (snapshot.seq, place.position, snapshot.header.at_ns)
                 return value, list(self.entries_behind(start, seq))
-        raise StorageError("no snapshot to go back to is left", path=self.log.url, seq=seq)
+        raise MissingError("no snapshot to go back to is left", path=self.log.url, seq=seq)
+
+    def no_way_back(self, error: MissingError) -> NoReturn:
+        """The state of before the running command cannot be had any more."""
+        raise error
 
     def check_going_on(self) -> None:
         """Raises ``ClosedError`` once nobody wants the state any more."""

@@ -25,7 +25,7 @@ class Batch(msgspec.Struct, eq=False):
     """Commands that travel as one entry. Its fields are written under the node's order lock.
 
     ``acknowledged``: by the engine. ``applied``: by this node; its callers are answered once both are so. ``at``: the
-    position where this node met it first.
+    position where this node met it first, or where the engine says that it is.
     """
 
     id: bytes

@@ -59,7 +59,11 @@ class NatsBlobs:
         yield found
 
     async def _whole(self, key: str) -> bytes | None:
-        """As the driver's own ``get``, which waits for ever for what somebody replaces or deletes meanwhile."""
+        """As the driver's own ``get``, which waits for ever for chunks that are not there.
+
+        They are gone where somebody replaces or deletes the object meanwhile; and where storing it had no answer in
+        time: the driver then takes the chunks away, and the object's name may be there all the same.
+        """
         store = await self._store(make=False)
         if store is None:
             return None
@@ -73,14 +77,15 @@ class NatsBlobs:
                 return content
             before, info = info, await store.get_info(key)
             if info.nuid == before.nuid:
+                if await self._count(info) < info.chunks:
+                    return None
                 raise UnreachableError("the object store has not sent the whole of it", path=key)
 
     async def _chunks(self, info: Any) -> bytes:
         """What comes of an object until it is whole, or nothing comes any more."""
         content = bytearray()
-        if info.size:
-            subject = f"$O.{self._bucket}.C.{info.nuid}"
-            chunks = await self._connection.js.subscribe(subject, ordered_consumer=True)
+        if info.size and await self._count(info) >= info.chunks:
+            chunks = await self._connection.js.subscribe(self._subject(info), ordered_consumer=True)
             try:
                 while len(content) < info.size:
                     content += (await chunks.next_msg(timeout=REQUEST_S)).data
@@ -89,6 +94,15 @@ class NatsBlobs:
             finally:
                 await chunks.unsubscribe()
         return bytes(content)
+
+    async def _count(self, info: Any) -> int:
+        """How many chunks of an object are there."""
+        subject = self._subject(info)
+        state = (await self._connection.js.stream_info(f"OBJ_{self._bucket}", subjects_filter=subject)).state
+        return int((state.subjects or {}).get(subject, 0))
+
+    def _subject(self, info: Any) -> str:
+        return f"$O.{self._bucket}.C.{info.nuid}"
 
     def keys(self, prefix: str) -> list[str]:
         """See ``Blobs.keys``."""

@@ -87,6 +87,10 @@ class Companion(Protocol):
         """After the machine itself brought the state back to where it was before the running command."""
         ...
 
+    def replaced(self) -> None:
+        """After the state was replaced by a later one."""
+        ...
+
     def roll_back(self) -> bool:
         """Brings the state back to where it was before the running command; ``False`` if it cannot."""
         ...

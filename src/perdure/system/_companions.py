@@ -51,6 +51,9 @@ class Shadow:
     def rolled_back(self) -> None:
         return
 
+    def replaced(self) -> None:
+        self._copy = None
+
     def roll_back(self) -> bool:
         copy, self._copy = self._copy, None
         if copy is None:
@@ -103,6 +106,9 @@ class Checker:
 
     def rolled_back(self) -> None:
         self._last = self._state.digest()
+
+    def replaced(self) -> None:
+        self._start_again()
 
     def roll_back(self) -> bool:
         return False
