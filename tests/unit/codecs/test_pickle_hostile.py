@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from perdure.codecs import Pickle
 from perdure.errors import CodecError
+from tests.ids import id_of
 from tests.unit.codecs import wiki
 
 HEAD = b"\x80\x05"
@@ -371,7 +372,7 @@ def test_hostile_sizes_allocate_nothing(tmp_path: Path) -> None:
      type(None), wiki.Popen, wiki.Page.Nested, wiki.Page.Nested(), Runs(os.getpid), iter([1]),
      enumerate([]), object().__str__,
      (x for x in "a"), memoryview(b"a"), io.StringIO(), wiki.NeedsTwoError("a", "b"), {}.keys()],
-    ids=repr,
+    ids=id_of,
 )  # fmt: skip
 def test_what_could_not_be_loaded_is_refused_when_writing(value: object) -> None:
     codec = Pickle(package="tests")
@@ -381,7 +382,7 @@ def test_what_could_not_be_loaded_is_refused_when_writing(value: object) -> None
 
 
 @pytest.mark.parametrize(
-    "value", [len, os.system, lambda: None, wiki.delete_everything, type, wiki.Popen, Runs(os.getpid)], ids=repr
+    "value", [len, os.system, lambda: None, wiki.delete_everything, type, wiki.Popen, Runs(os.getpid)], ids=id_of
 )
 def test_functions_and_foreign_classes_are_refused_while_streaming(value: object) -> None:
     with pytest.raises(CodecError):

@@ -220,7 +220,11 @@ def test_wide_values_are_not_taken_for_deep_ones(count: int) -> None:
     assert _streamed(codec, value) == value
 
 
-@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: (x,), lambda x: {"k": x}, lambda x: (1, x, "a")], ids=str)
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda x: [x], lambda x: (x,), lambda x: {"k": x}, lambda x: (1, x, "a")],
+    ids=["list", "pair", "dict", "tuple"],
+)
 def test_nesting_is_bounded_on_writing(wrap: Any) -> None:
     codec = Pickle()
     assert codec.decode(codec.encode(_nested(wrap, 300))) == _nested(wrap, 300)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from perdure.codecs import Codec, Json, MsgPack
 from perdure.errors import CodecError
 from perdure.limits import NESTING_DEPTH_MAX
+from tests.ids import id_of
 from tests.unit.codecs import wiki
 
 BOTH = pytest.mark.parametrize("codec", [Json(), MsgPack()], ids=["json", "msgpack"])
@@ -53,7 +54,7 @@ NOT_PLAIN = [
 
 
 @BOTH
-@pytest.mark.parametrize("value", NOT_PLAIN, ids=repr)
+@pytest.mark.parametrize("value", NOT_PLAIN, ids=id_of)
 def test_what_is_not_plain_is_refused_and_not_converted(codec: Codec, value: object) -> None:
     for whole in (value, [value], {"a": value}, [1, [2, {"b": (value,)}]]):
         with pytest.raises(CodecError):

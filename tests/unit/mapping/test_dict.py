@@ -24,6 +24,7 @@ from perdure.errors import (
 )
 from perdure.mapping import POD, PersistentDict, TrackedDict, TrackedList
 from perdure.testing import FaultyFs
+from tests.ids import id_of
 
 
 def reopened(path: Path, **options: Any) -> dict[Any, Any]:
@@ -118,7 +119,7 @@ def test_keys_are_text_whole_numbers_and_tuples(tmp_path: Path) -> None:
         "\ud800",
         ["\ud800"],
     ],
-    ids=repr,
+    ids=id_of,
 )
 def test_a_value_that_cannot_be_stored_changes_nothing(tmp_path: Path, value: Any) -> None:
     with POD(tmp_path / "p", {"a": 1, "l": [1], "d": {"x": 1}}) as pod:
