@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from perdure.errors import PerdureError
 from perdure.fs import Fs
-from perdure.journal import BINARY, Segment, entries_of
+from perdure.journal import BINARY, Framing, Segment, entries_of
 from perdure.machine import Outcome
 from perdure.records import Entry
 from perdure.repair import SegmentFile, Survey, survey
@@ -22,13 +22,14 @@ class Readable:
     first_seq: int
     last_seq: int
     error: PerdureError | None
+    framing: Framing = BINARY
 
     def entries(self, after: int = 0, before: int | None = None) -> Iterator[Entry]:
         """Those with ``after < seq < before``. Raises ``CorruptError`` at the first damaged one."""
         last = self.last_seq if before is None else min(self.last_seq, before - 1)
         after = max(after, self.first_seq - 1)
         if last > after:
-            for _, entries in entries_of(Fs(), BINARY, self.segments, after, last):
+            for _, entries in entries_of(Fs(), self.framing, self.segments, after, last):
                 yield from entries
         if self.error is not None and (before is None or before > self.last_seq + 1):
             raise self.error
@@ -59,9 +60,9 @@ def _unknown(seq: int) -> Outcome:
     return Outcome(seq, "unknown", "")  # type: ignore[arg-type]
 
 
-def readable(directory: str, secrets: Sequence[bytes] = ()) -> tuple[Survey, Readable]:
-    """What there is to read, from headers and the last segment alone."""
-    found = survey(directory, secrets=secrets, deep=False)
+def readable(directory: str, secrets: Sequence[bytes] = (), *, dicts: bool = False) -> tuple[Survey, Readable]:
+    """What there is to read, from headers and the last segment alone. ``dicts``: see ``survey``."""
+    found = survey(directory, secrets=secrets, deep=False, dicts=dicts)
     segments: list[Segment] = []
     error: PerdureError | None = None
     last: SegmentFile | None = None
@@ -78,4 +79,4 @@ def readable(directory: str, secrets: Sequence[bytes] = ()) -> tuple[Survey, Rea
             error = error or file.tail_error
         segments.insert(0, file.segment)
     base = segments[0].base_seq if segments else 1
-    return found, Readable(segments, base, last.last_seq if last is not None else 0, error)
+    return found, Readable(segments, base, last.last_seq if last is not None else 0, error, found.framing)

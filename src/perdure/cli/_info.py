@@ -36,7 +36,7 @@ def info(directory: str, secrets: tuple[bytes, ...], as_json: bool) -> int:
     """
     if is_engine_url(directory):
         return info_of_engine(directory, as_json)
-    found = survey(directory, secrets=secrets, deep=False)
+    found = survey(directory, secrets=secrets, deep=False, dicts=True)
     holder = lock_holder(found.path)
     document = describe(found, holder)
     if as_json:
@@ -111,7 +111,7 @@ def _print(found: Survey, document: dict[str, Any]) -> None:
     holder = document["lock_holder"]
     rows = [
         ("directory", found.path),
-        (document["kind"] or "kind", document["class"] or "unknown"),
+        ("kind", "dict") if found.is_dict else (document["kind"] or "kind", document["class"] or "unknown"),
         ("codec", document["codec"] or "unknown"),
         ("log", document["log_id"] or "unknown"),
         ("last seq", f"{document['last_seq']:,}"),

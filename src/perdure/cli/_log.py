@@ -16,7 +16,7 @@ from perdure.cli._viewer import json_of, read_call
 from perdure.engines import is_engine_url
 from perdure.errors import MissingError
 from perdure.fs import Fs
-from perdure.journal import BINARY, DirectoryFollower
+from perdure.journal import DirectoryFollower
 from perdure.limits import FOLLOW_POLL_MS
 from perdure.machine import Outcome, outcomes_in
 from perdure.records import COMMAND, Chain, Entry
@@ -54,7 +54,7 @@ def log(
             for entry in entries:
                 printer.print(entry, None)
         return 0
-    found, journal = readable(directory, secrets)
+    found, journal = readable(directory, secrets, dicts=True)
     codec = str(found.description.get("codec", "pickle"))
     first_seq = journal.first_seq
     if after + 1 < first_seq and journal.segments:
@@ -109,15 +109,17 @@ def _following(
     """Settled commands for ever, or up to ``before``."""
     if journal.error is not None:
         yield from journal.commands(after, before)
-    follower = DirectoryFollower(path, fs=Fs(), framing=BINARY, after=after, chain=chain)
+    follower = DirectoryFollower(path, fs=Fs(), framing=journal.framing, after=after, chain=chain)
     while True:
         try:
             entries = follower.poll()
         except (MissingError, FileNotFoundError):
             # The writer took a snapshot and pruned what was not read yet.
-            _, journal = readable(path)
+            _, journal = readable(path, dicts=True)
             note(f"entries {follower.after + 1} to {journal.first_seq - 1} were pruned before they were read")
-            follower = DirectoryFollower(path, fs=Fs(), framing=BINARY, after=journal.first_seq - 1, chain=chain)
+            follower = DirectoryFollower(
+                path, fs=Fs(), framing=journal.framing, after=journal.first_seq - 1, chain=chain
+            )
             continue
         outcomes = outcomes_in([*entries, *follower.pending])
         for entry in entries:

@@ -43,7 +43,7 @@ def verify(
     """
     if is_engine_url(directory):
         return verify_engine(directory, app, {"allow": allow, "renames": renames}, as_json)
-    diagnosis = diagnose(survey(directory, secrets=secrets), secrets=secrets)
+    diagnosis = diagnose(survey(directory, secrets=secrets, dicts=app is None), secrets=secrets)
     replays: list[dict[str, Any]] | None = None
     if app is not None and not diagnosis.problems:
         replays = _replay_elsewhere(directory, app, allow, renames, secrets)
@@ -110,7 +110,10 @@ def _print(diagnosis: Diagnosis, app: str | None, replays: list[dict[str, Any]] 
         [(os.path.basename(p.path), p.offset, p.seq, p.message) for p in diagnosis.problems],
     )
     if diagnosis.problems:
-        click.echo(f"what can be kept, and how, says: perdure repair --dry-run {found.path}")
+        if found.is_dict:
+            click.echo("opening it with PersistentDict says what to do: its lines can be corrected by hand")
+        else:
+            click.echo(f"what can be kept, and how, says: perdure repair --dry-run {found.path}")
         if app is not None:
             click.echo("not replayed: the files must be whole first")
     for replay in replays or []:

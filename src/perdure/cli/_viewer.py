@@ -109,6 +109,8 @@ def read_call(codec: str, payload: bytes) -> Call:
     """Never raises: what cannot be read says so."""
     coded = payload[:1] == bytes([_CODEC_MARK])
     try:
+        if payload[:1] == b"{":
+            return _change(payload)
         parts = _decode(codec, payload[1:]) if coded else msgspec.msgpack.decode(payload)
         method, args = parts[0], parts[1]
         kwargs = parts[2] if len(parts) > 2 else {}
@@ -117,6 +119,13 @@ def read_call(codec: str, payload: bytes) -> Call:
         # Hostile bytes may make an unpickler raise anything; a viewer shows what it can.
         reason = error.message if isinstance(error, CodecError) else f"{type(error).__name__}: {error}"
         return Call("?", opaque=f"‹{len(payload)} bytes that cannot be read: {reason}›", coded=coded)
+
+
+def _change(payload: bytes) -> Call:
+    """A change of a dict, as its journal has it: the way to what is changed stands before the operation."""
+    change = msgspec.json.decode(payload)
+    way = "".join(f"[{step!r}]" for step in change.get("path", ()))
+    return Call(f"{way}.{change['do']}" if way else str(change["do"]), list(change.get("args", ())))
 
 
 def _decode(codec: str, data: bytes) -> Any:

@@ -16,7 +16,7 @@ from perdure.mapping._importers import (
 from perdure.mapping._keys import Key
 from perdure.mapping._leases import is_gone, worker_id
 from perdure.mapping._lines import LinesFraming
-from perdure.mapping._lines_snapshots import LinesSnapshotStore
+from perdure.mapping._lines_snapshots import LinesSnapshotStore, WrongLineError
 from perdure.mapping._opened import Request
 from perdure.mapping._opening import DictPlace, place_of
 from perdure.mapping._operations import (
@@ -61,6 +61,7 @@ __all__ = [
     "TrackedDict",
     "TrackedList",
     "Tracker",
+    "WrongLineError",
     "adopt",
     "apply",
     "apply_steps",

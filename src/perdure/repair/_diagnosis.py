@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from perdure.errors import PerdureError, StorageError
 from perdure.fs import Fs
-from perdure.journal import BINARY, Framing, SegmentHeader
+from perdure.journal import Framing, SegmentHeader
 from perdure.records import Chain
 from perdure.repair._salvage import Run, runs_in
 from perdure.repair._survey import SegmentFile, SnapshotFile, Survey
@@ -68,18 +68,16 @@ class Diagnosis:
         return max(0, self.known_seq - self.reach)
 
 
-def diagnose(
-    survey: Survey, *, fs: Fs | None = None, secrets: Sequence[bytes] = (), framing: Framing = BINARY
-) -> Diagnosis:
-    """Judges a deep survey. Reads damaged files once more and writes nothing.
+def diagnose(survey: Survey, *, fs: Fs | None = None, secrets: Sequence[bytes] = ()) -> Diagnosis:
+    """Judges a deep survey. Reads damaged files once more and writes nothing. For a dict it prescribes nothing.
 
     Raises:
         StorageError: something cannot be read.
     """
-    doctor = _Doctor(survey, fs or Fs(), framing, Chain(tuple(secrets)) if secrets else None)
+    doctor = _Doctor(survey, fs or Fs(), survey.framing, Chain(tuple(secrets)) if secrets else None)
     try:
         doctor.examine()
-        if doctor.found.problems:
+        if doctor.found.problems and not survey.is_dict:
             doctor.prescribe()
     except OSError as error:
         raise StorageError(f"it cannot be read: {error.strerror}", path=error.filename or survey.path) from error

@@ -86,7 +86,7 @@ def repair(
     check_private(fs, path)
     lock = DirectoryLock(fs, path)
     try:
-        diagnosis = diagnose(survey(path, fs=fs, secrets=secrets, framing=framing), fs=fs, secrets=secrets)
+        diagnosis = diagnose(survey(path, fs=fs, secrets=secrets), fs=fs, secrets=secrets)
         remedy = diagnosis.remedy
         if expected is not None and _outline(expected) != _outline(remedy):
             raise StorageError("the directory has changed meanwhile; nothing was done", path=path, hint="look again")
@@ -97,7 +97,7 @@ def repair(
             return report
         with _mapped(path):
             _Surgeon(path, fs, framing, Chain(tuple(secrets)) if secrets else None, report).operate(diagnosis)
-            after = diagnose(survey(path, fs=fs, secrets=secrets, framing=framing), fs=fs, secrets=secrets)
+            after = diagnose(survey(path, fs=fs, secrets=secrets), fs=fs, secrets=secrets)
         if after.problems:
             raise StorageError(
                 f"after the repair there is still something wrong: {after.problems[0].message}", path=path

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from perdure.errors import CorruptError, FormatVersionError, MissingError, PerdureError, StorageError
+from perdure.errors import CorruptError, FormatVersionError, MissingError, PerdureError, StorageError, UsageError
 from perdure.fs import Fs, existing_directory, is_own_temporary
 from perdure.journal import (
     BINARY,
@@ -23,11 +24,14 @@ from perdure.journal import (
     segment_numbers,
 )
 from perdure.machine import QUARANTINE_DIRECTORY
+from perdure.mapping import LinesFraming, LinesSnapshotStore, WrongLineError
 from perdure.records import HEAD_BYTES, MAC_BYTES, Chain
 from perdure.snapshots import FileSnapshotStore, Snapshot, snapshot_name
 
 _OWN_NAME = re.compile(r"journal-\d{8}|snapshot-\d{20}")
 _ATTEMPTS = 5
+_DICT_STARTS = (b'{"perdure":"dict ', b"\x1f\x8b")
+"""Of the files of a dict; snapshots may be gzipped."""
 
 
 @dataclass
@@ -90,9 +94,11 @@ class SnapshotFile:
 class Survey:
     """A directory. ``snapshots``: newest first. ``segments``: in order. ``cuts``: what stands in the side folder,
     name → bytes. ``quarantine``: names there. ``temporaries``: left by an interrupted write. ``foreign``: nobody's.
+    ``framing``: how its journal is laid out.
     """
 
     path: str
+    framing: Framing = BINARY
     snapshots: list[SnapshotFile] = field(default_factory=list)
     segments: list[SegmentFile] = field(default_factory=list)
     cuts: dict[str, int] = field(default_factory=dict)
@@ -103,6 +109,11 @@ class Survey:
     @property
     def good_snapshots(self) -> list[SnapshotFile]:
         return [file for file in self.snapshots if file.error is None]
+
+    @property
+    def is_dict(self) -> bool:
+        """Whether it holds a ``PersistentDict``, whose files are lines of text."""
+        return self.framing is not BINARY
 
     @property
     def description(self) -> dict[str, object]:
@@ -117,13 +128,15 @@ class Survey:
 
 
 def survey(
-    directory: str, *, fs: Fs | None = None, secrets: Sequence[bytes] = (), framing: Framing = BINARY, deep: bool = True
+    directory: str, *, fs: Fs | None = None, secrets: Sequence[bytes] = (), deep: bool = True, dicts: bool = False
 ) -> Survey:
     """Looks at everything in a directory; also beside a writer. Writes nothing.
 
-    ``deep``: read every record and every block. Otherwise headers, ends, and the last segment.
+    ``deep``: read every record and every block. Otherwise headers, ends, and the last segment. ``dicts``: look at a
+    ``PersistentDict``, too.
 
     Raises:
+        UsageError: it holds a ``PersistentDict``, and whoever asks can do nothing with one.
         MissingError: there is no such directory, or nothing of perdure's in it.
         FormatVersionError: a newer perdure writes here. It would be wrong to call that damaged.
         CorruptError: the files carry authentication codes, and the secret is missing or another one.
@@ -131,6 +144,15 @@ def survey(
     """
     fs = fs or Fs()
     path = existing_directory(directory)
+    framing: Framing = BINARY
+    if _holds_dict(path, fs):
+        if not dicts:
+            raise UsageError(
+                "this holds a PersistentDict",
+                path=path,
+                hint="perdure info, verify and log look at one; PersistentDict opens it; its files are lines of text",
+            )
+        framing = LinesFraming()
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             found = _look(path, fs, tuple(secrets), framing, deep)
@@ -139,14 +161,14 @@ def survey(
             if attempt == _ATTEMPTS:
                 raise MissingError("the files change faster than they can be read", path=path) from error
         except OSError as error:
-            raise StorageError(f"it cannot be read: {error.strerror}", path=error.filename or path) from error
+            raise _unreadable(error, path) from error
         else:
             return _checked(found)
     raise AssertionError("unreachable")
 
 
 def _look(path: str, fs: Fs, secrets: tuple[bytes, ...], framing: Framing, deep: bool) -> Survey:
-    found = Survey(path)
+    found = Survey(path, framing)
     for name in sorted(fs.names(path)):
         if name == CUT_DIRECTORY:
             folder = os.path.join(path, name)
@@ -158,7 +180,7 @@ def _look(path: str, fs: Fs, secrets: tuple[bytes, ...], framing: Framing, deep:
         elif not _OWN_NAME.fullmatch(name):
             found.foreign.append(name)
     # Snapshots first: what a snapshot covers was in the journal before it was published.
-    store = FileSnapshotStore(path, fs=fs, secrets=secrets)
+    store = LinesSnapshotStore(path, fs=fs) if found.is_dict else FileSnapshotStore(path, fs=fs, secrets=secrets)
     seqs = store.seqs()
     found.snapshots = [_look_at_snapshot(store, seq, fs, deep=deep) for seq in seqs]
     chain = Chain(secrets) if secrets else None
@@ -171,6 +193,33 @@ def _look(path: str, fs: Fs, secrets: tuple[bytes, ...], framing: Framing, deep:
     if store.seqs() != seqs:
         raise _ChangedError
     return found
+
+
+def _unreadable(error: OSError, path: str) -> StorageError:
+    return StorageError(f"it cannot be read: {error.strerror}", path=error.filename or path)
+
+
+def _holds_dict(path: str, fs: Fs) -> bool:
+    """Judged by the first file that looks like one or the other: some may be damaged."""
+    try:
+        names = sorted(filter(_OWN_NAME.fullmatch, fs.names(path)), reverse=True)
+        for name in names:
+            # A writer beside us may prune it.
+            with contextlib.suppress(FileNotFoundError):
+                start = _start_of(os.path.join(path, name), fs)
+                if start.startswith((*_DICT_STARTS, b"PERD")):
+                    return start.startswith(_DICT_STARTS)
+    except OSError as error:
+        raise _unreadable(error, path) from error
+    return False
+
+
+def _start_of(path: str, fs: Fs) -> bytes:
+    fd = fs.open_for_reading(path)
+    try:
+        return fs.read_range(fd, 0, len(_DICT_STARTS[0]))
+    finally:
+        fs.close(fd)
 
 
 class _ChangedError(Exception):
@@ -190,6 +239,8 @@ def _look_at_snapshot(store: FileSnapshotStore, seq: int, fs: Fs, *, deep: bool)
             _, file.digest = store.load(file.snapshot, lambda _: None)
     except CorruptError as error:
         file.error = error
+    except WrongLineError as wrong:
+        file.error = wrong.error
     return file
 
 

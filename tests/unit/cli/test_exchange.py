@@ -242,9 +242,13 @@ def test_a_tastypy_folder_becomes_a_dict_or_nothing(tmp_path: Path, run: Run) ->
     with perdure.PersistentDict(tmp_path / "new") as pod:
         assert pod == {"foo": "bar", "n": {"_done": True}}
     (tmp_path / "old" / "1.json").write_text("no tab\n")
+    done = run("import", tmp_path / "partly", tmp_path / "old", "--from", "tastypy")
+    assert "2 keys imported, 1 passed over" in done.out
+    assert "1.json, line 1: no tab" in done.out
+    (tmp_path / "old" / "2.json.gz").write_text("no gzip")
     done = run("import", tmp_path / "other", tmp_path / "old", "--from", "tastypy")
     assert done.code == 1
-    assert "line 1" in done.err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+    assert "2.json.gz" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old", "partly"]
     assert run("import", tmp_path / "new", tmp_path / "old", "--from", "tastypy").code == 2
     assert run("import", tmp_path / "other", tmp_path / "missing", "--from", "shelve").code == 2
