@@ -185,6 +185,8 @@ class Fs:
                 self.make_directory(parent)
             with contextlib.suppress(FileExistsError):
                 self.mkdir(path)
+                if self.stat(path).st_mode & DIRECTORY_MODE != DIRECTORY_MODE:
+                    os.chmod(path, DIRECTORY_MODE)  # The umask took away what its owner needs.
         self.sync_directory(parent)
         self._sync_ancestors(parent)
 

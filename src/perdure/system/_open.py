@@ -193,7 +193,7 @@ def check_choices(chosen: Mapping[str, object], snapshot: object) -> None:
         if value not in _CHOICES[name]:
             raise UsageError(f"{name}={value!r}", hint=f"one of {', '.join(map(repr, _CHOICES[name]))}")
     if snapshot not in ("auto", "manual") and (
-        not isinstance(snapshot, (int, float)) or isinstance(snapshot, bool) or snapshot <= 0
+        not isinstance(snapshot, (int, float)) or isinstance(snapshot, bool) or not snapshot > 0
     ):
         raise UsageError(f"snapshot={snapshot!r}", hint='"auto", "manual", or seconds between two snapshots')
 
@@ -247,7 +247,12 @@ def _is_factory(target: Any) -> bool:
 def _directory(where: Where, cls: type) -> str | None:
     if isinstance(where, Memory):
         return None
-    return os.path.abspath(cls.__name__.lower() if where is None else os.fspath(where))
+    if where is None:
+        return os.path.abspath(cls.__name__.lower())
+    path = os.fsdecode(where) if isinstance(where, (str, bytes, os.PathLike)) else ""
+    if not path or "\0" in path:
+        raise UsageError(f"{where!r} names no directory", hint="a path, an engine's URL, or perdure.MEMORY")
+    return os.path.abspath(path)
 
 
 def package_of(cls: type) -> str:

@@ -138,6 +138,7 @@ def test_plain_codecs_refuse_what_they_would_change(tmp_path: Path, codec: str) 
         {"codec": "xml"},
         {"snapshot": 0},
         {"snapshot": -1},
+        {"snapshot": float("nan")},
         {"snapshot": True},
         {"snapshot": "weekly"},
         {"rollback": "hope"},
@@ -349,6 +350,14 @@ def test_a_folder_full_of_something_else_is_only_added_to(tmp_path: Path) -> Non
     with perdure.open(Counter, directory) as counter:
         counter.add(1)
     assert (directory / "holiday.jpg").read_bytes() == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("where", ["", "a\0b", 5, object()])
+def test_what_names_no_directory_is_refused(where: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(perdure.UsageError, match="names no directory"):
+        perdure.open(Counter, where)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
