@@ -205,8 +205,8 @@ class Following(Replica):
             batch.answer()
         elif batch.acknowledged and batch.at <= self.position:
             self.batches.pop(batch.id, None)
-            said = "the command has run, once; this node had fallen behind and does not know what came of it"
-            batch.fail(OutcomeUnknownError(said, path=self.path))
+            said = "this node had fallen behind and went on from a snapshot; what came of the command is not known here"
+            batch.fail(OutcomeUnknownError(said, path=self.path, hint="it has had its turn: it does not run any more"))
 
     def wake_writer(self) -> None:
         """Has the writer see that it is time to stop."""
