@@ -15,7 +15,8 @@ import pytest
 
 import perdure
 from perdure.cluster import Beginning, ClusterOptions, _opening, create_system
-from perdure.cluster._entries import Genesis, decode_body
+from perdure.cluster._entries import BARRIER, Genesis, decode_body
+from perdure.cluster._waiting import Batch, Waiting
 from perdure.engines import parse_url
 from perdure.errors import (
     ClosedError,
@@ -27,6 +28,7 @@ from perdure.errors import (
     ReplayError,
     UsageError,
 )
+from perdure.records import COMMAND
 from perdure.snapshots import SnapshotHeader
 from perdure.system import system_of
 from perdure.system._command import encode_command
@@ -197,6 +199,25 @@ def test_an_entry_that_is_appended_twice_runs_once(open_bank: Open) -> None:
     assert caught_up(one).done == caught_up(other).done == ["a", "b"]
     assert [each.args for each in perdure.control(one).history()] == [("a",), ("b",)]
     assert [each.args for each in perdure.control(open_bank()).history()] == [("a",), ("b",)]
+
+
+def test_who_waits_for_an_entry_that_was_in_a_snapshot_is_not_told_a_result(open_bank: Open) -> None:
+    one, other = open_bank(), open_bank()
+    one.inc("a")
+    node = node_of(one)
+    entry = node.log.read(node.position - 1, 1)[0]
+    caller, reader = Waiting(COMMAND, b""), Waiting(BARRIER, b"")
+    with node.order:
+        # As where the node took over a snapshot with the entry in it, and its writer, unanswered, appends it again.
+        node.batches[entry.id] = Batch(entry.id, entry.data, [caller, reader], acknowledged=True)
+        node_of(other).log.append(entry.data, entry.id)
+    deadline = time.monotonic() + 60
+    while not reader.done and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert isinstance(caller.error, perdure.OutcomeUnknownError)
+    assert reader.done
+    assert reader.error is None
+    assert caught_up(one).done == ["a"]
 
 
 # ---- opening

@@ -205,8 +205,8 @@ class Following(Replica):
             batch.answer()
         elif batch.acknowledged and batch.at <= self.position:
             self.batches.pop(batch.id, None)
-            said = "this node had fallen behind and went on from a snapshot; what came of the command is not known here"
-            batch.fail(OutcomeUnknownError(said, path=self.path, hint="it has had its turn: it does not run any more"))
+            self.tell_unknown(batch.waiting)
+            batch.answer()
 
     def wake_writer(self) -> None:
         """Has the writer see that it is time to stop."""

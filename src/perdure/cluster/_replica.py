@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from perdure.clock import Moment, running
 from perdure.cluster._entries import (
+    BARRIER,
     Head,
     Request,
     Term,
@@ -32,6 +33,7 @@ from perdure.errors import (
     CorruptError,
     LockedError,
     MissingError,
+    OutcomeUnknownError,
     PerdureError,
     ReplayError,
     StorageError,
@@ -157,6 +159,7 @@ class Replica:
         if self.receipts.has_run(session, counter):
             # Its writer had no answer and appended it again.
             self._passed_over.add((entry.position, _WHOLE_ENTRY))
+            self.tell_unknown(waiting)
             return
         if self.term and session != self.term:
             self._passed_over.add((entry.position, _WHOLE_ENTRY))
@@ -166,6 +169,14 @@ class Replica:
             for index, request in enumerate(decode_group(entry.data, entry.position)):
                 self._apply_request(entry, index, head, request, waiting[index] if index < len(waiting) else None)
         self.receipts.note(session, counter, self.seq, None)
+
+    def tell_unknown(self, waiting: list[Waiting]) -> None:
+        """For those whose entry is in a snapshot that this node went on from: nobody here saw what came of it."""
+        said = "this node had fallen behind and went on from a snapshot; what came of the command is not known here"
+        hint = "it has had its turn: it does not run any more"
+        for each in waiting:
+            if each.kind != BARRIER:
+                each.error = OutcomeUnknownError(said, path=self.log.url, hint=hint)
 
     def not_leading(self) -> LockedError:
         """What is said to commands that the log's term does not allow."""
