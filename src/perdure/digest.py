@@ -25,6 +25,7 @@ from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from perdure.errors import CodecError
+from perdure.homes import MAIN, MAIN_IN_CHILDREN, home_of
 
 DIGEST_BYTES = 32
 
@@ -60,6 +61,12 @@ def _number(tag: bytes, content: bytes) -> int:
     return int.from_bytes(tag + content, "big")
 
 
+def _text(value: str) -> int:
+    # The names of modules come through here, too: the script has another one in the children that it spawns. Text that
+    # happens to be that name counts as the other, which is a smaller evil than to ask of each text what it is.
+    return _number(b"s", (MAIN if value == MAIN_IN_CHILDREN else value).encode("utf-8", "surrogatepass"))
+
+
 class _Walker(pickle.Pickler):
     """Writes a canonical form of a value. Only ever used for hashing: nothing unpickles it."""
 
@@ -67,7 +74,7 @@ class _Walker(pickle.Pickler):
         super().__init__(sink, 5)
         self._looks = looks
         forms: dict[type, Callable[[Any], object]] = {
-            str: lambda value: _number(b"s", value.encode("utf-8", "surrogatepass")),
+            str: _text,
             bytes: lambda value: _number(b"b", value),
             tuple: lambda value: ["tuple", *value],
             set: self._set,
@@ -126,7 +133,7 @@ class _Looks:
             _Walker(sink, self).dump(value)
             return sink.digest()
         if steps <= 0:
-            return f"{type(value).__module__}.{type(value).__qualname__}".encode()
+            return f"{home_of(type(value).__module__)}.{type(value).__qualname__}".encode()
         known = self._known.get((id(value), steps))
         if known is None:
             sink = _Hash()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import enum
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,3 +84,51 @@ def test_what_is_different_has_another_digest() -> None:
     other.parent.name = "away"
     assert len({before, after, digest(pair), digest({one})}) == 4
     assert digest({Key("a", Key("b", 1))}) != digest({Key("a", Key("b", 2))})
+
+
+_SCRIPT = """
+import abc
+import enum
+import multiprocessing
+import sys
+
+import perdure
+
+class Colour(enum.Enum):
+    RED = 1
+
+class Page(abc.ABC):
+    def __init__(self, name):
+        self.name = name
+
+class Wiki:
+    def __init__(self):
+        self.kinds = [Page, Colour.RED]
+        self.pages = {Page("a"), Page("b")}
+
+    def add(self, name):
+        self.pages.add(Page(name))
+
+def look():
+    with perdure.open(Wiki, "wiki", mode="r") as wiki:
+        print(perdure.control(wiki).digest(), flush=True)
+
+if __name__ == "__main__":
+    with perdure.open(Wiki, "wiki") as wiki:
+        wiki.add("c")
+    look()
+    child = multiprocessing.get_context(sys.argv[1]).Process(target=look)
+    child.start()
+    child.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_and_its_children_see_one_digest(tmp_path: Path, method: str) -> None:
+    (tmp_path / "script.py").write_text(_SCRIPT)
+    ran = subprocess.run(
+        [sys.executable, "script.py", method], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    in_script, in_child = ran.stdout.split()
+    assert in_script == in_child
