@@ -42,8 +42,8 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "I11: a digest depends on the order of a set": Mutation(
         "digest.py",
-        "members = sorted(",
-        "members = list(",
+        'b"".join(sorted(looks))',
+        'b"".join(looks)',
         (SYSTEM + "test_open.py::test_a_replay_gives_the_same_state_whatever_the_process_is_like",),
     ),
     "I12: entries may have any size": Mutation(
