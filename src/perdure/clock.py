@@ -16,6 +16,8 @@ import time as _time
 import uuid as _uuid
 from typing import Any, Protocol
 
+from perdure.errors import UsageError as _UsageError
+
 
 class Clock(Protocol):
     """Where the time of new entries comes from."""
@@ -29,6 +31,15 @@ class WallClock:
     """The machine's own clock."""
 
     time_ns: staticmethod[[], int] = staticmethod(_time.time_ns)
+
+
+def check_clock(clock: object) -> None:
+    """Of what is given as ``clock=``, before anything is made. Raises ``UsageError``."""
+    if clock is not None and (isinstance(clock, type) or not callable(getattr(clock, "time_ns", None))):
+        raise _UsageError(
+            f"clock={clock!r}",
+            hint="an object whose time_ns() gives nanoseconds since 1970, such as perdure.testing.FrozenClock(…)",
+        )
 
 
 class Moment:

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from perdure.clock import Clock
+from perdure.clock import Clock, check_clock
 from perdure.codecs import Codec, get_codec
 from perdure.engines import is_engine_url
 from perdure.errors import LockedError, UsageError
@@ -94,6 +94,7 @@ def open_dict(
         "clone": clone,
     }
     _check_options(options, directory)
+    check_clock(clock)
     with _registry:
         found = _opened.get(name)
         if found is not None and found.pid == os.getpid() and not found.closed:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType, NoneType
 from typing import Any, Literal, TypeVar, Unpack, get_origin, overload
 
-from perdure.clock import Clock, SystemClock
+from perdure.clock import Clock, SystemClock, check_clock
 from perdure.codecs import Codec, get_codec
 from perdure.errors import UsageError
 from perdure.fs import Fs
@@ -127,7 +127,7 @@ def open(
         UsageError: the arguments do not make sense.
     """
     chosen = {"durability": durability, "rollback": rollback, "validate": validate, "mode": mode}
-    check_choices(chosen, snapshot)
+    check_choices(chosen, snapshot, clock)
     refused = {"durability": durability != "always", "secret": secret is not None, "fs": fs is not None}
     on_engine = check_engine_options(where, engine, refused)
     cls, initial = _target(target)
@@ -188,7 +188,8 @@ def _open_reader(state: ObjectState, place: Place) -> Any:
     return make_proxy(System(follower, state, path=follower.path, report=follower.report))
 
 
-def check_choices(chosen: Mapping[str, object], snapshot: object) -> None:
+def check_choices(chosen: Mapping[str, object], snapshot: object, clock: object) -> None:
+    check_clock(clock)
     for name, value in chosen.items():
         if value not in _CHOICES[name]:
             raise UsageError(f"{name}={value!r}", hint=f"one of {', '.join(map(repr, _CHOICES[name]))}")

@@ -598,9 +598,11 @@ def test_a_path_that_is_a_file_or_something_else_is_refused(tmp_path: Path) -> N
     (tmp_path / "tasty" / "0.json").write_text('"a"\t1\n')
     with pytest.raises(UsageError, match="tastypy"):
         POD(tmp_path / "tasty")
-    for option in ({"mode": "x"}, {"durability": "x"}, {"file_size": -1}, {"codec": "x"}, {"sync_at": "x"}):
+    wrong = ({"durability": "x"}, {"file_size": -1}, {"codec": "x"}, {"sync_at": "x"}, {"clock": 12.5})
+    for option in ({"mode": "x"}, *wrong):
         with pytest.raises(UsageError):
             POD(tmp_path / "p", **option)
+    assert not (tmp_path / "p").exists()
 
 
 def test_a_full_disk_is_an_ordinary_error(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from perdure.journal import SegmentHeader
 from perdure.records import COMMAND, encode
 from perdure.repair import repair
 from perdure.snapshots import FileSnapshotStore, SnapshotHeader
-from perdure.testing import FaultyFs, assert_replayable
+from perdure.testing import FaultyFs, FrozenClock, assert_replayable
 from tests.unit.system import models
 from tests.unit.system.models import Counter, Plain, Wiki
 
@@ -148,6 +148,10 @@ def test_plain_codecs_refuse_what_they_would_change(tmp_path: Path, codec: str) 
         {"secret": []},
         {"secret": "text"},
         {"secret": bytes},
+        {"clock": 12.5},
+        {"clock": FrozenClock},
+        {"clock": 12.5, "shared": True},
+        {"clock": 12.5, "mode": "r"},
     ],
     ids=str,
 )
