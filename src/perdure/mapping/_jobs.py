@@ -21,7 +21,8 @@ class Jobs:
     """An index of jobs. It follows the dict also where somebody changes fields by hand.
 
     ``free``: keys that may be claimed, in the order in which they became free. ``leased``: keys that somebody has, or
-    had. One thread at a time, under the lock of the opened dict.
+    had. ``begun``: what was tried in this process without being claimed, with the number of that try. One thread at a
+    time, under the lock of the opened dict.
     """
 
     def __init__(self, state: DictState, max_tries: int) -> None:
@@ -31,6 +32,7 @@ class Jobs:
         self._counts = [0] * 16
         self.free: dict[Any, None] = {}
         self.leased: dict[Any, None] = {}
+        self.begun: dict[Any, int] = {}
         self._rebuild()
         state.observer = self.look_at
 
@@ -46,6 +48,7 @@ class Jobs:
         if job is None and key not in self._state.data:
             self.free.pop(key, None)
             self.leased.pop(key, None)
+            self.begun.pop(key, None)
             return
         self._add(key, job)
 
@@ -55,6 +58,7 @@ class Jobs:
         free, self.free, self.leased = self.free, {}, {}
         # What was free before keeps its place among the free.
         data = self._state.data
+        self.begun = {key: tries for key, tries in self.begun.items() if key in data}
         for key in [*(key for key in free if key in data), *(key for key in data if key not in free)]:
             self._add(key, dict.__getitem__(data, key))
 
@@ -75,6 +79,12 @@ class Jobs:
                 self.leased.setdefault(key)
             else:
                 self.leased.pop(key, None)
+
+    def is_begun(self, key: Any) -> bool:
+        """Whether a try was counted, and neither ended nor was taken back."""
+        # Looked up, and not kept in step: a transaction may take back what ended the try, or the try itself.
+        job = self._state.data[key]
+        return key in self.begun and not job.get(DONE) and bool(job.get(TRIES, 0) >= self.begun[key])
 
     def count(self, flag: int) -> int:
         return sum(count for flags, count in enumerate(self._counts) if flags & flag)

@@ -29,8 +29,9 @@ class Tracker(PersistentDict):
 
     A job that somebody works on has a ``_lease``, one that failed has its traceback as ``_error``. ``max_tries``: how
     often a job is tried, 0 for any number. Every change of a job is journaled, so that a later run goes on where this
-    one ends, however it ends. Methods that take a key raise ``KeyError`` where there is no such job,
-    and nothing has changed then. Any thread may call.
+    one ends, however it ends. What is named "do" only looks; what is named "try" counts a try of each job that it
+    hands out, before it does. Methods that take a key raise ``KeyError`` where there is no such job, and nothing has
+    changed then. Any thread may call.
     """
 
     def __init__(
@@ -146,7 +147,9 @@ class Tracker(PersistentDict):
         self._set(key, (LEASE, ERROR), **{DONE: True})
 
     def mark_not_done(self, key: Key) -> None:
-        self._set(key, **{DONE: False})
+        with self.locked():
+            self._set(key, **{DONE: False})
+            self._jobs.begun.pop(key, None)
 
     def increment_tries(self, key: Key) -> None:
         with self.locked():
@@ -162,7 +165,9 @@ class Tracker(PersistentDict):
 
     def abort(self, key: Key) -> None:
         """Gives a job up: it is not to be done, until ``unabort``. Also ends its lease."""
-        self._set(key, (LEASE,), **{ABORTED: True})
+        with self.locked():
+            self._set(key, (LEASE,), **{ABORTED: True})
+            self._jobs.begun.pop(key, None)
 
     def unabort(self, key: Key) -> None:
         self._set(key, **{ABORTED: False})
@@ -177,23 +182,39 @@ class Tracker(PersistentDict):
         return bool(self._job(key).get(ABORTED))
 
     def should_do(self, key: Key, *, allow_aborted: bool = False) -> bool:
-        """Whether it is neither done nor aborted. Raises ``KeyError``."""
-        return _to_do(self._job(key), allow_aborted)
+        """Whether it is neither done nor aborted, and has tries left. Raises ``KeyError``."""
+        return self._to_do(self._job(key), allow_aborted)
 
     def should_do_add(self, key: Key, *, allow_aborted: bool = False) -> bool:
         """The same; a key that is not there is added, and should be done."""
         return self.add_if_absent(key) or self.should_do(key, allow_aborted=allow_aborted)
 
     def should_try(self, key: Key, *, allow_aborted: bool = False) -> bool:
-        """Whether it should be done and has tries left. Raises ``KeyError``."""
-        return self._to_try(self._job(key), allow_aborted)
+        """Whether it should be done. If so, this counts a try of it. Raises ``KeyError``."""
+        with self.locked():
+            self._job(key)
+            return self._try(key, allow_aborted) is not None
 
     def should_try_add(self, key: Key, *, allow_aborted: bool = False) -> bool:
         """The same; a key that is not there is added, and should be tried."""
-        return self.add_if_absent(key) or self.should_try(key, allow_aborted=allow_aborted)
+        with self.locked():
+            self.add_if_absent(key)
+            return self.should_try(key, allow_aborted=allow_aborted)
 
-    def _to_try(self, job: Any, allow_aborted: bool) -> bool:
+    def _to_do(self, job: Any, allow_aborted: bool) -> bool:
         return is_open(job, self._max_tries, allow_aborted=allow_aborted, allow_failed=True)
+
+    def _try(self, key: Key, allow_aborted: bool) -> Any:
+        """Counts a try, and returns the job; ``None``, and nothing counted, where it should not be done."""
+        with self.locked():
+            job = self._data.get(key)
+            if not self._to_do(job, allow_aborted):
+                return None
+            self._opened.answer(True)
+            tries = self.tries(key) + 1
+            self._set(key, **{TRIES: tries})
+            self._jobs.begun[key] = tries
+            return job
 
     # ---- many jobs. Keys that are added while one of these is gone through come in their turn.
 
@@ -211,8 +232,8 @@ class Tracker(PersistentDict):
                     yield key, job
 
     def todo_items(self, *, allow_aborted: bool = False) -> Iterator[tuple[Key, Any]]:
-        """Jobs that are neither done nor aborted."""
-        return self._iterate(lambda job: _to_do(job, allow_aborted))
+        """Jobs that are neither done nor aborted, and have tries left."""
+        return self._iterate(lambda job: self._to_do(job, allow_aborted))
 
     def todo_keys(self, *, allow_aborted: bool = False) -> Iterator[Key]:
         return (key for key, _ in self.todo_items(allow_aborted=allow_aborted))
@@ -221,8 +242,11 @@ class Tracker(PersistentDict):
         return (job for _, job in self.todo_items(allow_aborted=allow_aborted))
 
     def try_items(self, *, allow_aborted: bool = False) -> Iterator[tuple[Key, Any]]:
-        """Jobs that should be done and have tries left."""
-        return self._iterate(lambda job: self._to_try(job, allow_aborted))
+        """The same; this counts a try of each job as it comes."""
+        for key in self.todo_keys(allow_aborted=allow_aborted):
+            job = self._try(key, allow_aborted)
+            if job is not None:
+                yield key, job
 
     def try_keys(self, *, allow_aborted: bool = False) -> Iterator[Key]:
         return (key for key, _ in self.try_items(allow_aborted=allow_aborted))
@@ -230,15 +254,15 @@ class Tracker(PersistentDict):
     def try_values(self, *, allow_aborted: bool = False) -> Iterator[Any]:
         return (job for _, job in self.try_items(allow_aborted=allow_aborted))
 
-    def aborted_items(self) -> Iterator[tuple[Key, Any]]:
+    def aborted_items(self, *, allow_aborted: bool = True) -> Iterator[tuple[Key, Any]]:
         """Jobs that were given up."""
-        return self._iterate(lambda job: isinstance(job, dict) and bool(job.get(ABORTED)))
+        return self._iterate(lambda job: allow_aborted and isinstance(job, dict) and bool(job.get(ABORTED)))
 
-    def aborted_keys(self) -> Iterator[Key]:
-        return (key for key, _ in self.aborted_items())
+    def aborted_keys(self, *, allow_aborted: bool = True) -> Iterator[Key]:
+        return (key for key, _ in self.aborted_items(allow_aborted=allow_aborted))
 
-    def aborted_values(self) -> Iterator[Any]:
-        return (job for _, job in self.aborted_items())
+    def aborted_values(self, *, allow_aborted: bool = True) -> Iterator[Any]:
+        return (job for _, job in self.aborted_items(allow_aborted=allow_aborted))
 
     # ---- counting. Of no jobs at all, every share is 0.
 
@@ -345,10 +369,11 @@ class Tracker(PersistentDict):
                 yield key
 
     def release(self, key: Key) -> None:
-        """Gives a claimed job back; the try is not counted."""
+        """Gives a job back that was claimed, or is being tried; the try is not counted."""
         with self.locked():
-            if LEASE in self._job(key):
+            if self._is_begun(key):
                 self._set(key, (LEASE,), **{TRIES: max(0, self.tries(key) - 1)})
+                self._jobs.begun.pop(key, None)
 
     def heartbeat(self, key: Key, *, worker: str | None = None, lease_s: float | None = None) -> bool:
         """Asks for more time. ``False``: the job has gone to another worker, or is nobody's; drop it."""
@@ -371,9 +396,13 @@ class Tracker(PersistentDict):
         with self.locked():
             # A lone surrogate, as file names may have, cannot be stored.
             text = text.encode("utf-8", "backslashreplace").decode()
-            # A try that began with claim() has been counted by it.
-            tries = self.tries(key) + (LEASE not in self._job(key))
+            # A try that began with claim(), or in this process with should_try() and the like, has been counted.
+            tries = self.tries(key) + (not self._is_begun(key))
             self._set(key, (LEASE,), **{ERROR: text, TRIES: tries})
+            self._jobs.begun.pop(key, None)
+
+    def _is_begun(self, key: Key) -> bool:
+        return LEASE in self._job(key) or self._jobs.is_begun(key)
 
     def failures(self) -> dict[Key, str]:
         """The traceback of each job that failed the last time and is not done."""
@@ -404,10 +433,6 @@ class Tracker(PersistentDict):
 
 
 ProgressTracker = Tracker
-
-
-def _to_do(job: Any, allow_aborted: bool) -> bool:
-    return isinstance(job, dict) and not job.get(DONE) and (allow_aborted or not job.get(ABORTED))
 
 
 def filled_in(value: Any) -> dict[str, Any]:

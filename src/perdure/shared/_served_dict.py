@@ -36,8 +36,7 @@ _INT_BITS = 63
 # What a call of the dict itself may ask for. By what it leaves in the journal: nothing; one entry, and no answer; one
 # entry with the answer in it.
 _READING = frozenset(
-    "__contains__ __len__ done tries aborted should_do should_try counts failures dirty "
-    "sync sync_key mark_dirty".split()
+    "__contains__ __len__ done tries aborted should_do counts failures dirty sync sync_key mark_dirty".split()
 )
 _CHANGING = frozenset(
     "__setitem__ __delitem__ clear update add add_many mark_done mark_not_done increment_tries decrement_tries "
@@ -46,7 +45,7 @@ _CHANGING = frozenset(
 _ANSWERING = frozenset(
     "pop popitem add_if_absent add_many_if_absent should_do_add should_try_add claim heartbeat retry_failed".split()
 )
-_JOB_SELECTIONS = frozenset("todo_keys try_keys aborted_keys".split())
+_JOB_SELECTIONS = frozenset("todo_keys aborted_keys".split())
 _SILENT = frozenset(
     "append extend insert remove sort reverse clear update __setitem__ __delitem__".split()
 ) | frozenset(OPERATIONS_IN_PLACE)
@@ -73,6 +72,7 @@ class ServedDict:
             "tree": self._tree,
             "apply": self._apply,
             "convert": self._convert,
+            "try": self._try,
         }
         if max_tries is not None:
             self._become_tracker(max_tries)
@@ -132,7 +132,7 @@ class ServedDict:
         special = self._special.get(do)
         if special is not None:
             return special(client, counter, *args)
-        if do == "pop" or (do == "claim" and (args == (1,) or not args)):
+        if do in ("pop", "should_try") or (do == "claim" and (args == (1,) or not args)):
             return self._told(client, counter, lambda: getattr(target, do)(*args, **kwargs))
         if do in _ANSWERING:
             return self._answered(client, counter, lambda: getattr(target, do)(*args, **kwargs))
@@ -282,6 +282,14 @@ class ServedDict:
             if request is not None:
                 self._handle.convert_to_tracker(max_tries=max_tries).close()
         return DONE
+
+    def _try(self, client: bytes, counter: int, key: Key, allow_aborted: bool) -> Answer:
+        """Counts a try, and tells the job; ``None`` where it should not be done. Only a try that counts is kept."""
+        tracker = self._tracker
+        with self._requested(client, counter) as request:
+            if request is not None and (tracker is None or tracker._try(key, allow_aborted) is None):
+                return VALUE, None
+            return self._value(dict.get(self._state.data, key))
 
     # ---- transactions
 

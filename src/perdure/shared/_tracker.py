@@ -19,8 +19,9 @@ from perdure.shared._dict import SharedPersistentDict
 class SharedTracker(SharedPersistentDict):
     """A ``Tracker`` for many processes at once: ``claim()`` hands each job to one worker only.
 
-    A job comes back when its worker has died, or has let its lease run out. See ``Tracker`` for what a job is, and
-    ``SharedPersistentDict`` for how processes share one.
+    A job comes back when its worker has died, or has let its lease run out. What is named "do" only looks; what is
+    named "try" counts a try of each job that it hands out, before it does, but hands a job to everybody who asks. See
+    ``Tracker`` for what a job is, and ``SharedPersistentDict`` for how processes share one.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class SharedTracker(SharedPersistentDict):
         return bool(self._do("aborted", key))
 
     def should_do(self, key: Key, *, allow_aborted: bool = False) -> bool:
-        """Whether it is neither done nor aborted. Raises ``KeyError``."""
+        """Whether it is neither done nor aborted, and has tries left. Raises ``KeyError``."""
         return bool(self._do("should_do", key, allow_aborted=allow_aborted))
 
     def should_do_add(self, key: Key, *, allow_aborted: bool = False) -> bool:
@@ -117,7 +118,7 @@ class SharedTracker(SharedPersistentDict):
         return bool(self._do("should_do_add", key, allow_aborted=allow_aborted))
 
     def should_try(self, key: Key, *, allow_aborted: bool = False) -> bool:
-        """Whether it should be done and has tries left. Raises ``KeyError``."""
+        """Whether it should be done. If so, this counts a try of it. Raises ``KeyError``."""
         return bool(self._do("should_try", key, allow_aborted=allow_aborted))
 
     def should_try_add(self, key: Key, *, allow_aborted: bool = False) -> bool:
@@ -145,7 +146,7 @@ class SharedTracker(SharedPersistentDict):
             yield from fresh
 
     def todo_keys(self, *, allow_aborted: bool = False) -> Iterator[Key]:
-        """Of jobs that are neither done nor aborted."""
+        """Of jobs that are neither done nor aborted, and have tries left."""
         return self._iterate_keys("todo_keys", allow_aborted=allow_aborted)
 
     def todo_items(self, *, allow_aborted: bool = False) -> Iterator[tuple[Key, Any]]:
@@ -155,24 +156,27 @@ class SharedTracker(SharedPersistentDict):
         return (job for _, job in self.todo_items(allow_aborted=allow_aborted))
 
     def try_keys(self, *, allow_aborted: bool = False) -> Iterator[Key]:
-        """Of jobs that should be done and have tries left."""
-        return self._iterate_keys("try_keys", allow_aborted=allow_aborted)
+        return (key for key, _ in self.try_items(allow_aborted=allow_aborted))
 
     def try_items(self, *, allow_aborted: bool = False) -> Iterator[tuple[Key, Any]]:
-        return self._iterate("try_keys", allow_aborted=allow_aborted)
+        """The same; this counts a try of each job as it comes."""
+        for key in self.todo_keys(allow_aborted=allow_aborted):
+            job = self._do("try", key, allow_aborted)
+            if job is not None:
+                yield key, job
 
     def try_values(self, *, allow_aborted: bool = False) -> Iterator[Any]:
         return (job for _, job in self.try_items(allow_aborted=allow_aborted))
 
-    def aborted_keys(self) -> Iterator[Key]:
+    def aborted_keys(self, *, allow_aborted: bool = True) -> Iterator[Key]:
         """Of jobs that were given up."""
-        return self._iterate_keys("aborted_keys")
+        return self._iterate_keys("aborted_keys", allow_aborted=allow_aborted)
 
-    def aborted_items(self) -> Iterator[tuple[Key, Any]]:
-        return self._iterate("aborted_keys")
+    def aborted_items(self, *, allow_aborted: bool = True) -> Iterator[tuple[Key, Any]]:
+        return self._iterate("aborted_keys", allow_aborted=allow_aborted)
 
-    def aborted_values(self) -> Iterator[Any]:
-        return (job for _, job in self.aborted_items())
+    def aborted_values(self, *, allow_aborted: bool = True) -> Iterator[Any]:
+        return (job for _, job in self.aborted_items(allow_aborted=allow_aborted))
 
     # ---- counting. Of no jobs at all, every share is 0.
 
@@ -230,7 +234,7 @@ class SharedTracker(SharedPersistentDict):
         return list(self._do("claim", n, worker=worker or worker_id(), lease_s=lease_s))
 
     def release(self, key: Key) -> None:
-        """Gives a claimed job back; the try is not counted."""
+        """Gives a job back that was claimed, or is being tried; the try is not counted."""
         self._do("release", key)
 
     def heartbeat(self, key: Key, *, worker: str | None = None, lease_s: float | None = None) -> bool:
@@ -239,7 +243,10 @@ class SharedTracker(SharedPersistentDict):
         return bool(self._do("heartbeat", key, worker=worker or worker_id(), lease_s=lease_s))
 
     def fail(self, key: Key, error: BaseException | str) -> None:
-        """The try came to nothing. The traceback's text is kept as ``_error``, and the lease ends."""
+        """The try came to nothing. The traceback's text is kept as ``_error``, and the lease ends.
+
+        A try that was counted is not counted again; but one without a lease is, where the owner has changed since.
+        """
         text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
         # A lone surrogate, as file names may have, cannot be sent as text.
         self._do("fail", key, text.encode("utf-8", "backslashreplace").decode())

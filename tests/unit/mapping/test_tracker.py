@@ -58,18 +58,22 @@ def test_one_job(tmp_path: Path) -> None:
         assert (tracker.done("a"), tracker.tries("a"), tracker.aborted("a")) == (False, 0, False)
         tracker.decrement_tries("a")
         assert tracker.tries("a") == 0
-        tracker.increment_tries("a")
         assert tracker.should_try("a")
         tracker.increment_tries("a")
-        assert (tracker.should_do("a"), tracker.should_try("a")) == (True, False)
+        assert tracker.tries("a") == 2
+        assert (tracker.should_do("a"), tracker.should_try("a"), tracker.should_try_add("a")) == (False, False, False)
         tracker.decrement_tries("a")
-        assert tracker.should_try("a")
+        assert (tracker.should_do("a"), tracker.should_do_add("a"), tracker.tries("a")) == (True, True, 1)
+        assert tracker.should_try_add("a")
+        assert tracker.tries("a") == 2
         tracker.reset_tries("a")
         assert tracker.tries("a") == 0
         tracker.abort("a")
         assert (tracker.should_do("a"), tracker.should_try("a")) == (False, False)
         assert tracker.should_do("a", allow_aborted=True)
+        assert tracker.tries("a") == 0
         assert tracker.should_try("a", allow_aborted=True)
+        assert tracker.tries("a") == 1
         tracker.unabort("a")
         tracker.mark_done("a")
         assert (tracker.should_do("a"), tracker.should_try("a"), tracker.done("a")) == (False, False, True)
@@ -77,10 +81,11 @@ def test_one_job(tmp_path: Path) -> None:
         assert tracker.should_do("a")
         assert tracker.should_do_add("b")
         assert tracker.should_try_add("c")
+        assert (tracker.tries("b"), tracker.tries("c")) == (0, 1)
         tracker.mark_done("c")
         assert not tracker.should_try_add("c")
         assert not tracker.should_do_add("c")
-        for call in (tracker.mark_done, tracker.tries, tracker.should_do, tracker.abort, tracker.release):
+        for call in (tracker.mark_done, tracker.tries, tracker.should_do, tracker.should_try, tracker.release):
             with pytest.raises(KeyError):
                 call("nothing")
 
@@ -101,16 +106,111 @@ def test_iterators_go_on_with_what_is_added(tmp_path: Path) -> None:
         tracker.mark_done("a")
         tracker.increment_tries("b")
         tracker.abort("c")
-        assert list(tracker.todo_keys()) == ["b", "d"]
-        assert list(tracker.todo_keys(allow_aborted=True)) == ["b", "c", "d"]
-        assert list(tracker.todo_items()) == [("b", tracker["b"]), ("d", tracker["d"])]
-        assert list(tracker.todo_values()) == [tracker["b"], tracker["d"]]
-        assert list(tracker.try_keys()) == ["d"]
-        assert list(tracker.try_items(allow_aborted=True)) == [("c", tracker["c"]), ("d", tracker["d"])]
-        assert list(tracker.try_values()) == [tracker["d"]]
+        assert list(tracker.todo_keys()) == ["d"]
+        assert list(tracker.todo_keys(allow_aborted=True)) == ["c", "d"]
+        assert list(tracker.todo_items()) == [("d", tracker["d"])]
+        assert list(tracker.todo_values()) == [tracker["d"]]
         assert list(tracker.aborted_keys()) == ["c"]
         assert list(tracker.aborted_items()) == [("c", tracker["c"])]
-        assert list(tracker.aborted_values()) == [tracker["c"]]
+        assert list(tracker.aborted_values(allow_aborted=True)) == [tracker["c"]]
+        assert list(tracker.aborted_keys(allow_aborted=False)) == []
+        assert list(tracker.aborted_items(allow_aborted=False)) == []
+        assert list(tracker.aborted_values(allow_aborted=False)) == []
+        assert tracker.num_tried() == 1
+
+
+def test_a_job_is_counted_as_tried_when_it_comes(tmp_path: Path) -> None:
+    with Tracker(tmp_path / "t", max_tries=2) as tracker:
+        tracker.add_many("abcd")
+        seen = []
+        for key in tracker.try_keys():
+            seen.append(key)
+            assert tracker.num_tried() == len(seen)
+            if key == "a":
+                tracker.mark_done("b")
+                del tracker["c"]
+                tracker.add("e")
+        assert seen == ["a", "d", "e"]
+        assert next(tracker.try_values()) is tracker["a"]
+        assert [(key, job["_tries"]) for key, job in tracker.try_items()] == [("d", 2), ("e", 2)]
+        assert list(tracker.try_keys()) == list(tracker.todo_keys()) == []
+        tracker.reset_tries("d")
+        tracker.abort("d")
+        assert list(tracker.try_items()) == []
+        assert list(tracker.try_items(allow_aborted=True)) == [("d", tracker["d"])]
+    with Tracker(tmp_path / "t", max_tries=2) as tracker:
+        assert [tracker.tries(key) for key in "abde"] == [2, 0, 1, 2]
+
+
+def test_a_loop_of_tastypy_ends_although_a_job_fails_every_time(tmp_path: Path) -> None:
+    links = {"seed": ["a", "bad"], "a": ["seed", "b"], "b": []}
+    crawled: list[Any] = []
+    for _ in range(5):
+        with Tracker(tmp_path / "urls.tracker", max_tries=3) as url_tracker:
+            url_tracker.add_if_absent("seed")
+            for url in url_tracker.try_keys():
+                crawled.append(url)
+                if url not in links:
+                    continue
+                url_tracker.add_many_if_absent(links[url])
+                url_tracker.mark_done(url)
+    assert crawled == ["seed", "a", "bad", "b", "bad", "bad"]
+
+
+def test_a_try_is_counted_before_its_job_is_handed_out(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from perdure.mapping import Tracker\n"
+        "for key in Tracker(sys.argv[1], init={'a': {}, 'b': {}}).try_keys(): os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path / "t")]).returncode == -9
+    with Tracker(tmp_path / "t") as tracker:
+        assert (tracker.tries("a"), tracker.tries("b")) == (1, 0)
+
+
+def test_a_failed_try_is_counted_once(tmp_path: Path) -> None:
+    with Tracker(tmp_path / "t") as tracker:
+        tracker.add("a")
+        tracker.fail("a", "not begun: counted here")
+        for tries, begin in enumerate((lambda: tracker.should_try("a"), lambda: next(tracker.try_keys())), 2):
+            assert begin()
+            tracker["a"]["note"] = "x"
+            tracker.fail("a", "x")
+            assert tracker.tries("a") == tries
+        tracker.fail("a", "not begun again")
+        assert tracker.tries("a") == 4
+        assert tracker.should_try("a")
+        with pytest.raises(ZeroDivisionError), tracker.transaction():
+            tracker.mark_done("a")
+            1 / 0
+        tracker.fail("a", "what was begun did not end")
+        assert tracker.tries("a") == 5
+        with pytest.raises(ZeroDivisionError), tracker.transaction():
+            assert tracker.should_try("a")
+            1 / 0
+        tracker.fail("a", "the try was taken back")
+        assert tracker.tries("a") == 6
+        for end in (tracker.mark_done, tracker.abort):
+            assert tracker.should_try("a")
+            tries = tracker.tries("a")
+            end("a")
+            tracker.release("a")
+            assert tracker.tries("a") == tries
+            tracker.mark_not_done("a")
+            tracker.unabort("a")
+            tracker.decrement_tries("a")
+            tracker.increment_tries("a")
+            tracker.fail("a", "another try")
+        assert tracker.tries("a") == 10
+        assert tracker.should_try("a")
+        tracker.release("a")
+        assert tracker.tries("a") == 10
+        tracker.release("a")
+        assert tracker.tries("a") == 10
+        assert tracker.should_try("a")
+        del tracker["a"]
+        tracker.add("a", {"_tries": 11})
+        tracker.fail("a", "a new job")
+        assert tracker.tries("a") == 12
 
 
 def numbers(tracker: Tracker) -> list[float]:
@@ -249,7 +349,7 @@ def test_a_failed_job_is_tried_as_often_as_allowed(tmp_path: Path) -> None:
             rounds += 1
             tracker.fail("a", "again")
         assert rounds == 3
-        assert tracker.should_do("a")
+        assert not tracker.should_do("a")
         assert not tracker.should_try("a")
         tracker.mark_done("a")
         assert tracker.failures() == {}

@@ -484,13 +484,17 @@ def test_a_tracker_does_what_a_tracker_does(tmp_path: Path) -> None:
         assert tracker.retry_failed() == 1
         tracker.abort("e")
         assert list(tracker.aborted_keys()) == ["e"]
+        assert list(tracker.aborted_items(allow_aborted=False)) == []
         assert tracker.tries("b") == 0
         assert tracker.done("a")
         assert tracker.num_done() == 1
         assert tracker.fraction_done() == 1 / 6
         assert tracker.percent_not_done() == pytest.approx(100 * 5 / 6)
+        assert tracker.tries("f") == 1
         assert set(tracker.claim(9)) == {"b", "c", ("d", 1), "f"}
         assert tracker.claim() == []
+        assert not tracker.should_do("f")
+        tracker.release("f")
         added = []
         for key, job in tracker.todo_items():
             if key == "b":
@@ -500,6 +504,32 @@ def test_a_tracker_does_what_a_tracker_does(tmp_path: Path) -> None:
         assert added[-1] == "late"
         tracker["b"]["note"] = "mine"
         assert tracker["b"]["note"] == "mine"
+
+
+def test_a_shared_job_is_counted_as_tried_when_it_comes(tmp_path: Path) -> None:
+    with SharedTracker(tmp_path / "t", max_tries=2) as tracker, processes() as make:
+        other = make()
+        other.do(f"s = SharedTracker({str(tmp_path / 't')!r}, 2)")
+        tracker.add_many("abcd")
+        seen = []
+        for key in tracker.try_keys():
+            seen.append(key)
+            assert tracker.num_tried() == len(seen)
+            if key == "a":
+                other.do("s.mark_done('b'); s.__delitem__('c'); s.add('e')")
+        assert seen == ["a", "d", "e"]
+        assert other.do("[(key, job['_tries']) for key, job in s.try_items()]") == "[('a', 2), ('d', 2), ('e', 2)]"
+        assert list(tracker.try_values()) == list(tracker.todo_keys()) == []
+        assert (tracker.should_do("a"), tracker.should_try("a")) == (False, False)
+        tracker.reset_tries("a")
+        assert other.do("s.should_try('a')") == "True"
+        tracker.fail("a", "x")
+        assert tracker.tries("a") == 1
+        with pytest.raises(KeyError):
+            tracker.should_try("c")
+        for job in tracker.try_values():
+            job["seen"] = True
+        assert tracker["a"]["seen"]
 
 
 def test_a_lease_that_runs_out_is_handed_on(tmp_path: Path) -> None:

@@ -203,6 +203,26 @@ def test_a_claim_under_way_is_made_once(tmp_path: Path, make: Callable[[], Proce
     assert caller.do("[s.tries(key) for key in s]") == "[1, 1, 1]"
 
 
+TRIES = {
+    "should_try": ("s.should_try('a')", "True"),
+    "should_try_add": ("s.should_try_add('a')", "True"),
+    "a key": ("next(s.try_keys())", "'a'"),
+    "an item": ("next(s.try_items())[1]['_tries']", "1"),
+}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before it is written", "before it is answered"])
+@pytest.mark.parametrize("call", TRIES)
+def test_a_try_under_way_is_counted_once(call: str, after: bool, tmp_path: Path, make: Callable[[], Process]) -> None:
+    code, answer = TRIES[call]
+    owner, caller = make(), make()
+    path = str(tmp_path / "d")
+    owner.do(f"s = SharedTracker({path!r}, 2, {{'a': {{}}, 'b': {{}}}}, fs=Dying({_ENTRY!r}, {after}))")
+    caller.do(f"s = SharedTracker({path!r}, 2)")
+    assert caller.do(code) == answer
+    assert caller.do("s.is_owner, s.tries('a'), s.tries('b')") == "(True, 1, 0)"
+
+
 def test_a_call_to_an_owner_that_is_stopped_and_killed(tmp_path: Path, make: Callable[[], Process]) -> None:
     owner, caller = make(), make()
     owner.do(opening(tmp_path / "d") + "; s['a'] = [0]")
