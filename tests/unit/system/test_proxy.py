@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import gc
 import pickle
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import perdure
+from perdure.fs import open_descriptor_count
 from perdure.system import system_of
 from perdure.testing import assert_replayable
 from tests.unit.system.models import (
@@ -31,6 +33,19 @@ from tests.unit.system.models import (
     Stack,
     Wiki,
 )
+
+
+class Holder:
+    """Can come to hold what cannot be stored."""
+
+    def __init__(self) -> None:
+        self.held: Any = None
+
+    def put(self, value: int) -> None:
+        self.held = value
+
+    def put_function(self) -> None:
+        self.held = lambda: 1
 
 
 def seq(proxy: object) -> int:
@@ -182,6 +197,27 @@ def test_with_closes_it(tmp_path: Path) -> None:
             call()
         assert caught.value.path == str(tmp_path / "c")
     counter.close()  # type: ignore[attr-defined]
+
+
+def test_closing_lets_go_of_everything_though_the_state_cannot_be_stored(tmp_path: Path) -> None:
+    threads, descriptors = threading.active_count(), open_descriptor_count()
+    counter = perdure.open(Holder, tmp_path / "h", durability="everysec")
+    counter.put(1)
+    counter.put_function()
+    with pytest.raises(perdure.CodecError, match="lambda"):
+        perdure.control(counter).close()
+    assert perdure.control(counter).closed
+    assert (threading.active_count(), open_descriptor_count()) == (threads, descriptors)
+    with pytest.raises(perdure.ClosedError):
+        counter.put(2)
+    # The journal has all of it, and whoever opens it next can put it right.
+    again = perdure.open(Holder, tmp_path / "h")
+    assert perdure.control(again).report.replayed == 2
+    assert callable(again.held)
+    again.put(3)
+    perdure.control(again).close()
+    with perdure.open(Holder, tmp_path / "h", mode="r") as reader:
+        assert reader.held == 3
 
 
 def test_a_class_with_a_with_of_its_own_keeps_it(tmp_path: Path) -> None:
