@@ -120,7 +120,7 @@ if TYPE_CHECKING:
         shelve,
     )
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "MEMORY",
