@@ -21,8 +21,7 @@ class Jobs:
     """An index of jobs. It follows the dict also where somebody changes fields by hand.
 
     ``free``: keys that may be claimed, in the order in which they became free. ``leased``: keys that somebody has, or
-    had. ``begun``: what was tried in this process without being claimed, with the number of that try. One thread at a
-    time, under the lock of the opened dict.
+    had. One thread at a time, under the lock of the opened dict.
     """
 
     def __init__(self, state: DictState, max_tries: int) -> None:
@@ -32,7 +31,7 @@ class Jobs:
         self._counts = [0] * 16
         self.free: dict[Any, None] = {}
         self.leased: dict[Any, None] = {}
-        self.begun: dict[Any, int] = {}
+        self._begun: dict[Any, tuple[int, int]] = {}
         self._rebuild()
         state.observer = self.look_at
 
@@ -48,7 +47,7 @@ class Jobs:
         if job is None and key not in self._state.data:
             self.free.pop(key, None)
             self.leased.pop(key, None)
-            self.begun.pop(key, None)
+            self._begun.pop(key, None)
             return
         self._add(key, job)
 
@@ -58,7 +57,7 @@ class Jobs:
         free, self.free, self.leased = self.free, {}, {}
         # What was free before keeps its place among the free.
         data = self._state.data
-        self.begun = {key: tries for key, tries in self.begun.items() if key in data}
+        self._begun = {key: begun for key, begun in self._begun.items() if key in data}
         for key in [*(key for key in free if key in data), *(key for key in data if key not in free)]:
             self._add(key, dict.__getitem__(data, key))
 
@@ -80,11 +79,24 @@ class Jobs:
             else:
                 self.leased.pop(key, None)
 
+    def begin(self, key: Any) -> None:
+        """A try of a job that nobody has claimed was counted. Several can be under way at once."""
+        self._begun[key] = self._state.data[key][TRIES], self._begun.get(key, (0, 0))[1] + 1
+
+    def end(self, key: Any) -> None:
+        """One of them has ended."""
+        tries, count = self._begun.pop(key, (0, 0))
+        if count > 1:
+            self._begun[key] = min(tries, self._state.data[key][TRIES]), count - 1
+
+    def end_all(self, key: Any) -> None:
+        self._begun.pop(key, None)
+
     def is_begun(self, key: Any) -> bool:
         """Whether a try was counted, and neither ended nor was taken back."""
         # Looked up, and not kept in step: a transaction may take back what ended the try, or the try itself.
         job = self._state.data[key]
-        return key in self.begun and not job.get(DONE) and bool(job.get(TRIES, 0) >= self.begun[key])
+        return key in self._begun and not job.get(DONE) and bool(job.get(TRIES, 0) >= self._begun[key][0])
 
     def count(self, flag: int) -> int:
         return sum(count for flags, count in enumerate(self._counts) if flags & flag)

@@ -149,7 +149,7 @@ class Tracker(PersistentDict):
     def mark_not_done(self, key: Key) -> None:
         with self.locked():
             self._set(key, **{DONE: False})
-            self._jobs.begun.pop(key, None)
+            self._jobs.end_all(key)
 
     def increment_tries(self, key: Key) -> None:
         with self.locked():
@@ -167,7 +167,7 @@ class Tracker(PersistentDict):
         """Gives a job up: it is not to be done, until ``unabort``. Also ends its lease."""
         with self.locked():
             self._set(key, (LEASE,), **{ABORTED: True})
-            self._jobs.begun.pop(key, None)
+            self._jobs.end_all(key)
 
     def unabort(self, key: Key) -> None:
         self._set(key, **{ABORTED: False})
@@ -211,9 +211,8 @@ class Tracker(PersistentDict):
             if not self._to_do(job, allow_aborted):
                 return None
             self._opened.answer(True)
-            tries = self.tries(key) + 1
-            self._set(key, **{TRIES: tries})
-            self._jobs.begun[key] = tries
+            self._set(key, **{TRIES: self.tries(key) + 1})
+            self._jobs.begin(key)
             return job
 
     # ---- many jobs. Keys that are added while one of these is gone through come in their turn.
@@ -373,7 +372,7 @@ class Tracker(PersistentDict):
         with self.locked():
             if self._is_begun(key):
                 self._set(key, (LEASE,), **{TRIES: max(0, self.tries(key) - 1)})
-                self._jobs.begun.pop(key, None)
+                self._jobs.end(key)
 
     def heartbeat(self, key: Key, *, worker: str | None = None, lease_s: float | None = None) -> bool:
         """Asks for more time. ``False``: the job has gone to another worker, or is nobody's; drop it."""
@@ -399,7 +398,7 @@ class Tracker(PersistentDict):
             # A try that began with claim(), or in this process with should_try() and the like, has been counted.
             tries = self.tries(key) + (not self._is_begun(key))
             self._set(key, (LEASE,), **{ERROR: text, TRIES: tries})
-            self._jobs.begun.pop(key, None)
+            self._jobs.end(key)
 
     def _is_begun(self, key: Key) -> bool:
         return LEASE in self._job(key) or self._jobs.is_begun(key)

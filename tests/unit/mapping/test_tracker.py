@@ -206,6 +206,15 @@ def test_a_failed_try_is_counted_once(tmp_path: Path) -> None:
         assert tracker.tries("a") == 10
         tracker.release("a")
         assert tracker.tries("a") == 10
+        for end in (tracker.fail, lambda key, _: tracker.release(key)):
+            tracker.reset_tries("a")
+            assert tracker.should_try("a")
+            assert tracker.should_try("a")
+            end("a", "of two who try it at once")
+            tracker.fail("a", "the other one")
+            assert tracker.tries("a") == (2 if end == tracker.fail else 1)
+        tracker.fail("a", "not begun")
+        assert tracker.tries("a") == 2
         assert tracker.should_try("a")
         del tracker["a"]
         tracker.add("a", {"_tries": 11})
