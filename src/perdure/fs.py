@@ -277,6 +277,16 @@ def check_private(fs: Fs, path: str) -> None:
             path=path,
             hint="use a directory of your own: whoever owns it could change what is loaded",
         )
+    check_not_open(path)
+
+
+def check_not_open(path: str) -> None:
+    """What a reader asks for: the directory may belong to another user, whose data it then is, but to one alone.
+
+    Raises:
+        StorageError: others than its owner may write in it.
+    """
+    found = os.stat(path)
     # Many systems give each user a group of the same number and make its directories group-writable: that is still
     # private.
     others = stat.S_IWOTH | (stat.S_IWGRP if found.st_gid != found.st_uid else 0)

@@ -520,6 +520,9 @@ def test_a_folder_of_somebody_else_is_refused(directory: Path) -> None:
     with pytest.raises(StorageError) as caught:
         perdure.open(Counter, directory)
     assert caught.value.path == str(directory)
+    # Who may read it, reads it: root looks after the data of others.
+    with perdure.open(Counter, directory, mode="r") as reader:
+        assert reader.added == [1]
 
 
 def test_two_processes_that_open_at_once_are_one_and_a_refusal(directory: Path) -> None:

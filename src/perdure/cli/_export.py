@@ -15,6 +15,7 @@ from perdure.cli._exchange import STATE_CHUNK_BYTES, VERSION, NotPlainError, tag
 from perdure.cli._viewer import read_call
 from perdure.codecs import Codec
 from perdure.errors import CodecError, MissingError
+from perdure.fs import check_not_open, existing_directory
 from perdure.machine import Outcome
 from perdure.records import Entry
 from perdure.snapshots import FileSnapshotStore, Snapshot, Source
@@ -41,6 +42,8 @@ def export(
     class each argument stands by itself. It may run beside a writer.
     """
     del as_json  # It is JSON anyway.
+    if app is not None:
+        check_not_open(existing_directory(directory))
     found, journal = readable(directory, secrets)
     snapshots = [file.snapshot for file in found.good_snapshots if file.snapshot is not None]
     base = next((snapshot for snapshot in reversed(snapshots) if snapshot.seq >= journal.first_seq - 1), None)

@@ -23,6 +23,7 @@ from perdure.cli._common import (
 from perdure.cli._engine import verify_engine
 from perdure.engines import is_engine_url
 from perdure.errors import PerdureError
+from perdure.fs import check_not_open, existing_directory
 from perdure.repair import Diagnosis, diagnose, survey
 
 
@@ -43,6 +44,8 @@ def verify(
     """
     if is_engine_url(directory):
         return verify_engine(directory, app, {"allow": allow, "renames": renames}, as_json)
+    if app is not None:
+        check_not_open(existing_directory(directory))
     diagnosis = diagnose(survey(directory, secrets=secrets, dicts=app is None), secrets=secrets)
     replays: list[dict[str, Any]] | None = None
     if app is not None and not diagnosis.problems:

@@ -10,7 +10,7 @@ from typing import Any
 
 from perdure.clock import Moment
 from perdure.errors import ClosedError, MissingError, PerdureError, StorageError
-from perdure.fs import close_in_forked_children, existing_directory
+from perdure.fs import check_not_open, close_in_forked_children, existing_directory
 from perdure.journal import DirectoryFollower, entries_of, needed_segments
 from perdure.limits import FOLLOW_POLL_MS
 from perdure.machine import Place, RecoveryReport, Refusing, load_snapshot, outcomes_in, replay
@@ -32,10 +32,12 @@ class Follower:
 
         Raises:
             MissingError: there is nothing to read.
+            StorageError: others may write in the directory.
             CorruptError, CodecError, ReplayError: it cannot be loaded. Nothing was changed.
         """
         assert place.directory is not None
         self.path = existing_directory(place.directory)
+        check_not_open(self.path)
         self._state = state
         self._place = place
         self._lock = threading.RLock()

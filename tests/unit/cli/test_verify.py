@@ -103,6 +103,17 @@ def test_it_says_what_it_could_not_compare(app: App, tmp_path: Path, run: Run) -
     assert "nothing could be compared" in done.out
 
 
+def test_what_others_may_write_in_is_not_loaded(app: App, tmp_path: Path, run: Run) -> None:
+    make_wiki(app, tmp_path / "wiki")
+    (tmp_path / "wiki").chmod(0o777)
+    for verb in (["verify"], ["export"], ["diff", 0, 1]):
+        done = run(verb[0], tmp_path / "wiki", *verb[1:], app.spec)
+        assert done.code != 0
+        assert "others may write in the directory" in done.err
+    for name in ("info", "log", "verify", "export"):
+        assert run(name, tmp_path / "wiki").code == 0, name
+
+
 def test_a_class_that_moved(app: App, tmp_path: Path, run: Run) -> None:
     make_wiki(app, tmp_path / "wiki")
     other = App(tmp_path)

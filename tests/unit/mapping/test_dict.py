@@ -19,6 +19,7 @@ from perdure.errors import (
     CorruptError,
     MissingError,
     ReadOnlyError,
+    StorageError,
     UsageError,
     WriteError,
 )
@@ -603,6 +604,14 @@ def test_a_path_that_is_a_file_or_something_else_is_refused(tmp_path: Path) -> N
         with pytest.raises(UsageError):
             POD(tmp_path / "p", **option)
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("mode", ["w", "r"])
+def test_a_folder_that_others_may_write_in_is_refused(tmp_path: Path, mode: Any) -> None:
+    POD(tmp_path / "p", {"a": 1}).close()
+    (tmp_path / "p").chmod(0o777)
+    with pytest.raises(StorageError, match="others may write"):
+        POD(tmp_path / "p", mode=mode)
 
 
 def test_a_full_disk_is_an_ordinary_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import functools
 import os
 import pickle
 import re
@@ -843,8 +844,10 @@ def test_the_folder_is_private_and_one_that_is_not_is_refused(tmp_path: Path) ->
     for path in (tmp_path / "c").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
     (tmp_path / "c").chmod(0o777)
-    error = refused(perdure.StorageError, lambda: perdure.open(Counter, tmp_path / "c"), tmp_path / "c")
-    assert error.path
-    assert error.hint
+    opening = functools.partial(perdure.open, Counter, tmp_path / "c")
+    for action in (opening, functools.partial(opening, mode="r")):
+        error = refused(perdure.StorageError, action, tmp_path / "c")
+        assert error.path
+        assert error.hint
     (tmp_path / "c").chmod(0o700)
     perdure.control(perdure.open(Counter, tmp_path / "c", fs=Fs())).close()
