@@ -16,13 +16,17 @@ from perdure.system import with_outcome
 
 @dataclass
 class Readable:
-    """The part of a journal that hangs together up to its end. ``error``: what stands behind it is damaged."""
+    """The part of a journal that hangs together up to its end. ``error``: what stands behind it is damaged.
+
+    ``settled_seq``: up to here the outcomes of all commands have been written.
+    """
 
     segments: list[Segment]
     first_seq: int
     last_seq: int
     error: PerdureError | None
     framing: Framing = BINARY
+    settled_seq: int = 0
 
     def entries(self, after: int = 0, before: int | None = None) -> Iterator[Entry]:
         """Those with ``after < seq < before``. Raises ``CorruptError`` at the first damaged one."""
@@ -37,21 +41,28 @@ class Readable:
     def commands(self, after: int = 0, before: int | None = None) -> Iterator[tuple[Entry, Outcome | None]]:
         """Commands with what became of them. Raises like ``entries``, behind the last one that can be read.
 
-        Of that one the outcome may be among what is damaged; then its status is "unknown".
+        Of the last append the outcomes may be still to be written, or among what is damaged: then their status is
+        "unknown".
         """
         errors: list[PerdureError] = []
+        ended = False  # Then only commands of the last append are left.
 
         def good() -> Iterator[Entry]:
+            nonlocal ended
             try:
                 # The outcome of the last one may stand behind `before`.
                 yield from self.entries(after)
             except PerdureError as error:
                 errors.append(error)
+            ended = True
 
         for entry, outcome in with_outcome(good(), {}):
             if before is not None and entry.seq >= before:
                 return
-            yield entry, outcome or (_unknown(entry.seq) if errors else None)
+            yield (
+                entry,
+                outcome or (_unknown(entry.seq) if ended and (errors or entry.seq > self.settled_seq) else None),
+            )
         if errors:
             raise errors[0]
 
@@ -79,4 +90,9 @@ def readable(directory: str, secrets: Sequence[bytes] = (), *, dicts: bool = Fal
             error = error or file.tail_error
         segments.insert(0, file.segment)
     base = segments[0].base_seq if segments else 1
-    return found, Readable(segments, base, last.last_seq if last is not None else 0, error, found.framing)
+    last_seq = last.last_seq if last is not None else 0
+    # A mark is written behind the outcomes, and so is a snapshot. The changes of a dict have been made when they are
+    # written.
+    newest_seq = max((file.seq for file in found.good_snapshots), default=0)
+    settled_seq = last_seq if found.is_dict or (last is not None and last.marked) else newest_seq
+    return found, Readable(segments, base, last_seq, error, found.framing, settled_seq)

@@ -190,7 +190,7 @@ class _Lines:
             self.renumbered |= seq != wanted
             yield Entry(seq, at_ns, COMMAND, payload, offset, client, counter)
             self.count += 1
-            if status != "returned":
+            if status not in ("returned", "unknown"):
                 owed.append(Outcome(seq, status, kind))  # type: ignore[arg-type]
         if line is None:
             raise self.wrong("the file ends too early")

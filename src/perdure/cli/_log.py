@@ -44,8 +44,10 @@ def log(
     """The commands in a journal: seq, time, method, arguments and outcome.
 
     Imports nothing of yours: objects are shown by what they were made from. With --json one line of JSON each, with
-    everything in it. --follow waits for what a writer adds and shows it once it has settled: as durable as the writer
-    promises, and with its outcome. The log of an engine holds no outcomes: each node sees for itself.
+    everything in it. What became of the last command is "unknown" as long as the writer has not written it down: it
+    does so before the next one, or when it is idle. --follow waits for what a writer adds and shows it once it has
+    settled: as durable as the writer promises, and with its outcome. The log of an engine holds no outcomes: each node
+    sees for itself.
     """
     width = None if full else _WIDTH
     if is_engine_url(directory):
@@ -96,7 +98,7 @@ def as_document(codec: str, entry: Entry, outcome: Outcome | None) -> dict[str, 
         "args": [json_of(value) for value in call.args],
         "kwargs": {name: json_of(value) for name, value in call.kwargs.items()},
         "outcome": "returned" if outcome is None else outcome.status,
-        "error": None if outcome is None else outcome.error,
+        "error": None if outcome is None else outcome.error or None,
     }
     if call.opaque is not None:
         document["opaque"] = call.opaque

@@ -41,6 +41,7 @@ class SegmentFile:
     ``error``: its header is not usable. ``last_seq``: of the last good record that can be read from its start, or one
     less than its first; ``end``: the offset behind that record; ``problem``: why reading stopped there, if not at the
     end. ``torn``: what stands there never became durable as a whole. ``tail_error``: it did, and is damaged.
+    ``marked``: a mark is the last record.
     ``chain_end``: where its authentication codes end. ``scanned``: its records were read, not only its header.
     """
 
@@ -54,6 +55,7 @@ class SegmentFile:
     end: int = 0
     watermark: int = 0
     sealed: bool = False
+    marked: bool = False
     problem: str | None = None
     torn: bool = False
     tail_error: CorruptError | None = None
@@ -275,6 +277,7 @@ def _scan(
     file.size_bytes = len(data)
     file.last_seq, file.end, file.entry_count = scanned.seq, scanned.end, len(scanned.entries)
     file.watermark, file.sealed, file.problem = scanned.watermark, scanned.sealed, scanned.problem
+    file.marked = scanned.marked
     file.chain_end = None if chain_end is None else chain_end.value
     if scanned.entries:
         file.last_at_ns = scanned.entries[-1].at_ns

@@ -12,9 +12,10 @@ from perdure.codecs import Codec
 from perdure.errors import MissingError, ReadOnlyError, UsageError
 from perdure.journal import MemoryJournal
 from perdure.machine import Machine, Outcome, RecoveryReport, outcomes_in
-from perdure.records import Entry
+from perdure.records import OUTCOME, Entry
 from perdure.snapshots import MemorySnapshotStore
 from perdure.system._command import Command
+from perdure.system._follower import Follower
 from perdure.system._frozen import Frozen
 from perdure.system._history import command_of, state_at, with_outcome
 from perdure.system._lag import Lag
@@ -125,8 +126,9 @@ class Control:
         """
         state = self._system.state
         applied_seq, owed = self._position()
-        # Outcomes may stand behind `before`; they are read, too.
-        entries = (entry for entry in self._system.engine.journal.read(after) if entry.seq <= applied_seq)
+        # Outcomes may stand behind `before`, and behind the last entry that is applied; they are read, too.
+        read = self._system.engine.journal.read(after)
+        entries = (entry for entry in read if entry.seq <= applied_seq or entry.kind == OUTCOME)
         try:
             for entry, outcome in with_outcome(entries, owed):
                 if before is not None and entry.seq >= before:
@@ -149,7 +151,7 @@ class Control:
         journal, snapshots = engine.journal, engine.snapshots
         last_seq, owed = self._position()
         seq = state_at(state, journal, snapshots, when, last_seq=last_seq, owed=owed)
-        frozen = Frozen(seq, self.path, journal, snapshots)
+        frozen = Frozen(seq, self.path, journal, snapshots, owed)
         return make_proxy(System(frozen, state, path=self.path, report=RecoveryReport(snapshot_seq=seq)))
 
     def snapshot(self) -> Any:
@@ -212,7 +214,7 @@ class Control:
     def _position(self) -> tuple[int, dict[int, Outcome]]:
         """The last entry that is applied, and the outcomes that are not in the journal yet, at one moment."""
         engine = self._system.engine
-        if isinstance(engine, Node):
+        if isinstance(engine, Node | Follower | Frozen):
             return engine.known_outcomes()
         machine = self._system.machine
         if machine is None:
@@ -242,5 +244,5 @@ def read_only_copy(root: Any, codec: Codec, *, seq: int, path: str) -> Any:
     """A proxy of a root that came from elsewhere: queries and attributes, no commands, no history."""
     state = ObjectState(type(root), codec)
     state.root = root
-    frozen = Frozen(seq, path, MemoryJournal(), MemorySnapshotStore())
+    frozen = Frozen(seq, path, MemoryJournal(), MemorySnapshotStore(), {})
     return make_proxy(System(frozen, state, path=path, report=RecoveryReport(snapshot_seq=seq)))

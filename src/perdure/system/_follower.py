@@ -13,7 +13,7 @@ from perdure.errors import ClosedError, MissingError, PerdureError, StorageError
 from perdure.fs import check_not_open, close_in_forked_children, existing_directory
 from perdure.journal import DirectoryFollower, entries_of, needed_segments
 from perdure.limits import FOLLOW_POLL_MS
-from perdure.machine import Place, RecoveryReport, Refusing, load_snapshot, outcomes_in, replay
+from perdure.machine import Outcome, Place, RecoveryReport, Refusing, load_snapshot, outcomes_in, replay
 from perdure.records import Entry
 from perdure.system._state import ObjectState
 
@@ -47,6 +47,7 @@ class Follower:
         self.moment = Moment(bytes(16))
         self.snapshots = place.store()
         self.seq = 0
+        self._owed: dict[int, Outcome] = {}
         started = time.monotonic()
         self._follower = self._begin()
         snapshot_seq = self.seq
@@ -97,7 +98,14 @@ class Follower:
                 outcomes = outcomes_in([*entries, *self._follower.pending])
                 replay(self._state, self.moment, entries, outcomes, settled_before=1 << 63)
                 self.seq = entries[-1].seq
+                # Of the last commands they stand behind that, in front of what has not settled.
+                self._owed = outcomes_in(self._follower.pending)
             return self.seq
+
+    def known_outcomes(self) -> tuple[int, dict[int, Outcome]]:
+        """The last seq applied, and the outcomes that stand behind it."""
+        with self._lock:
+            return self.seq, self._owed
 
     @property
     def durable_seq(self) -> int:

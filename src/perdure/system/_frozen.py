@@ -8,14 +8,17 @@ from typing import Any
 from perdure.clock import Moment
 from perdure.errors import ClosedError
 from perdure.journal import Journal
-from perdure.machine import Refusing
+from perdure.machine import Outcome, Refusing
 from perdure.snapshots import SnapshotStore
 
 
 class Frozen:
     """The engine of a system as it was at a seq: queries, no commands, nothing to close."""
 
-    def __init__(self, seq: int, path: str | None, journal: Journal, snapshots: SnapshotStore) -> None:
+    def __init__(
+        self, seq: int, path: str | None, journal: Journal, snapshots: SnapshotStore, owed: dict[int, Outcome]
+    ) -> None:
+        """``owed``: outcomes that are not in the journal yet."""
         self.lock: Any = threading.RLock()
         self.seq = seq
         self.durable_seq = seq
@@ -24,6 +27,11 @@ class Frozen:
         self.journal = journal
         self.snapshots = snapshots
         self._path = path
+        self._owed = owed
+
+    def known_outcomes(self) -> tuple[int, dict[int, Outcome]]:
+        """The seq, and the outcomes that may be missing in the journal."""
+        return self.seq, self._owed
 
     def close(self) -> None:
         self.closed = True

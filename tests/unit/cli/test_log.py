@@ -74,6 +74,36 @@ def test_a_pruned_journal_says_where_it_begins(app: App, tmp_path: Path, run: Ru
     assert "not in the journal any more" in done.err
 
 
+def test_what_became_of_the_last_command_is_unknown_until_it_is_written(app: App, tmp_path: Path, run: Run) -> None:
+    program = (
+        "import contextlib, os, sys, perdure\n"
+        f"from {app.name} import Wiki\n"
+        "from perdure.machine import Machine\n"
+        "Machine.mark = lambda self: None\n"  # As if it died before it was idle.
+        "wiki = perdure.open(Wiki, 'wiki', snapshot='manual', validate='off')\n"
+        "wiki.create('a', 'b')\n"
+        "with contextlib.suppress(ValueError):\n"
+        "    wiki.fail()\n"
+        "if sys.argv[1] == 'snapshot':\n"
+        "    perdure.control(wiki).take_snapshot()\n"
+        "os._exit(0)\n"
+    )
+
+    def outcomes() -> list[str]:
+        return [line["outcome"] for line in run("log", "wiki", "--json").lines]
+
+    subprocess.run([sys.executable, "-c", program, "none"], cwd=tmp_path, check=True, timeout=60)
+    assert outcomes() == ["returned", "unknown"]
+    assert run("log", "wiki").out.splitlines()[1].endswith("fail()  → unknown")
+    with open_wiki(app, tmp_path / "wiki"):
+        pass
+    assert outcomes() == ["returned", "raised"]
+    with open_wiki(app, tmp_path / "wiki") as wiki:
+        wiki.create("c", "d")
+    subprocess.run([sys.executable, "-c", program, "snapshot"], cwd=tmp_path, check=True, timeout=60)
+    assert outcomes() == ["returned", "raised", "returned", "returned", "raised"]
+
+
 def test_other_codecs(tmp_path: Path, run: Run) -> None:
     for codec in ("json", "msgpack"):
         with perdure.open(dict, tmp_path / codec, codec=codec) as kept:  # type: ignore[var-annotated]

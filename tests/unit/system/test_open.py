@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import subprocess
@@ -374,6 +375,25 @@ def test_a_follower_follows(tmp_path: Path) -> None:
     with perdure.open(Counter, tmp_path / "c", mode="r") as reader:
         assert reader.get() == 15
         assert perdure.control(reader).seq >= 8
+
+
+def test_what_became_of_the_last_command_is_known_to_readers_and_in_the_past(tmp_path: Path) -> None:
+    with perdure.open(Wiki, tmp_path / "w", snapshot="manual") as wiki:
+        with contextlib.suppress(ValueError):
+            wiki.fail_half_way("a")
+        past = perdure.control(wiki).at(1)  # Its outcome is written in front of the next command.
+        for name in "bc":
+            wiki.create(name)
+        with perdure.open(Wiki, tmp_path / "w", mode="r") as reader:
+            again = perdure.control(wiki).at(1)
+            for proxy in (past, again, reader):
+                assert [c.outcome for c in perdure.control(proxy).history(before=2)] == ["raised"]
+            with contextlib.suppress(ValueError):
+                wiki.fail_half_way("d")
+            wiki.create("e")  # Neither this one nor, perhaps, the outcome before it has settled.
+            while perdure.control(reader).seq < 5:
+                time.sleep(0.005)
+            assert next(perdure.control(reader).history(after=4)).outcome == "raised"
 
 
 def test_a_reader_writes_nothing(tmp_path: Path) -> None:
