@@ -89,15 +89,18 @@ async def _bare(name: str, content: str, version: int) -> None:
 
 def open_async_rows(folder: str, loop_name: str, runner: Callable[[Coroutine[Any, Any, Any]], Any]) -> list[Row]:
     async def measure() -> dict[str, list[float]]:
-        found: dict[str, list[float]] = {"perdure": [], "asyncio": [], "disk": [], "late": [], "coopy": []}
-        coopy = await _coopy(os.path.join(folder, f"coopy-{loop_name}"))
+        found: dict[str, list[float]] = {name: [] for name in ("perdure", "asyncio", "disk", "late", "bare", "coopy")}
         where = os.path.join(folder, loop_name)
         async with perdure.open_async(Wiki, where, snapshot="manual") as wiki:
+            for _ in range(ROUNDS):
+                # Before coopy is there, which has callbacks of its own on the loop.
+                found["late"].append(await lateness_s(tasks(wiki.create_page)))
+                found["bare"].append(await lateness_s(tasks(_bare)))
+            coopy = await _coopy(os.path.join(folder, f"coopy-{loop_name}"))
             for _ in range(ROUNDS):
                 found["disk"].append(await asyncio.to_thread(disk_rate, folder))
                 found["perdure"].append(await tasks(wiki.create_page))
                 found["asyncio"].append(await tasks(_bare))
-                found["late"].append(await lateness_s(tasks(wiki.create_page)))
                 if coopy is not None:
                     found["coopy"].append(await tasks(coopy.create_page, turns=1))
         if coopy is not None:
@@ -110,11 +113,12 @@ def open_async_rows(folder: str, loop_name: str, runner: Callable[[Coroutine[Any
         f"perdure {middle['perdure']:,.0f}/s (best {max(found['perdure']):,.0f}/s), disk {middle['disk']:,.0f}/s, "
         f"a bare future each {middle['asyncio']:,.0f}/s"
     )
+    late = f"{ROUNDS} rounds; with a bare future each {max(found['bare']) * 1000:.1f} ms"
     rows = [
         Row(f"{loop_name}: {TASKS} tasks, durable, commands/s", middle["perdure"], ">= 200,000", figures),
         Row(f"{loop_name}: the same, to the disk", middle["perdure"] / middle["disk"], ">= 50", figures),
         Row(f"{loop_name}: the same, to a bare future each", middle["perdure"] / middle["asyncio"], "", figures),
-        Row(f"{loop_name}: the loop late at worst, ms", max(found["late"]) * 1000, "<= 50", f"{ROUNDS} rounds"),
+        Row(f"{loop_name}: the loop late at worst, ms", max(found["late"]) * 1000, "<= 50", late),
     ]
     if found["coopy"]:
         ratio = middle["perdure"] / middle["coopy"]
