@@ -6,14 +6,17 @@ with its key, and replay makes the receipt that answers the retry.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from perdure.wire import client_key, identify
+from perdure.wire import KEY_PATTERN, client_key, identify
 from tests.server._process import BOTH, WRITER, Served
+
+_JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -101,3 +104,17 @@ def test_no_two_keys_meet() -> None:
 def test_what_is_no_key_is_a_value_error(key: str) -> None:
     with pytest.raises(ValueError, match="printable"):
         identify(key, "")
+
+
+@pytest.mark.parametrize(
+    "value", ["a", " a\t", "a b", "a\tb", "", " ", "x" * 200, " " + "x" * 200, "x" * 201, "\xe9", "perdure:x:1"]
+)
+def test_the_document_says_which_keys_the_server_takes(served: Served, value: str) -> None:
+    answer = served.request("POST", "/call/count", b'{"args": ["k"]}', {**_JSON, "Idempotency-Key": value})
+    assert answer.status == (200 if re.search(KEY_PATTERN, value) else 400)
+
+
+def test_spaces_around_a_key_are_not_part_of_it(served: Served) -> None:
+    for value in ("around", " around", "around\t "):
+        served.request("POST", "/call/count", b'{"args": ["spaces"]}', {**_JSON, "Idempotency-Key": value})
+    assert served.call("counted", "spaces").result == 1

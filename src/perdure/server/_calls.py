@@ -261,6 +261,7 @@ def _identified(headers: dict[bytes, bytes], token: Token) -> tuple[bytes, int]:
     if key is None:
         return b"", 0
     try:
-        return identify(key.decode("latin-1"), token.name)
+        # What is around a value is not part of it, says RFC 9110, 5.5; the parser takes away only what is before.
+        return identify(key.strip(b" \t").decode("latin-1"), token.name)
     except ValueError as error:
         raise HttpError(400, "body", str(error)) from error

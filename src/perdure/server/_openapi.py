@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from perdure.wire import JSON, KEY_HEADER, MSGPACK, Answer, Failure, Method, Parameter
+from perdure.wire import JSON, KEY_HEADER, KEY_PATTERN, MSGPACK, Answer, Failure, Method, Parameter
 
 _POSITION_KINDS = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _KEYWORD_KINDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -127,8 +127,9 @@ def _operation(method: Method, schemas: Mapping[str, Any], has_tokens: bool) -> 
                 "name": KEY_HEADER,
                 "in": "header",
                 "required": False,
-                "description": "The same key again runs nothing and gives the same answer, also after a restart.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+                "description": "1 to 200 printable ASCII characters. The same key again runs nothing, and gives the "
+                "same answer, also after a restart.",
+                "schema": {"type": "string", "pattern": KEY_PATTERN},
             }
         ]
     return operation

@@ -18,13 +18,14 @@ from perdure.wire._answers import (
 )
 from perdure.wire._calls import BodyError, Call, decode_call, encode_call, too_deep
 from perdure.wire._formats import FORMATS, JSON, MSGPACK, OWN, wire_codec
-from perdure.wire._keys import KEY_HEADER, client_key, identify
+from perdure.wire._keys import KEY_HEADER, KEY_PATTERN, client_key, identify
 from perdure.wire._methods import ArgumentsError, Method, Parameter, methods_of
 
 __all__ = [
     "FORMATS",
     "JSON",
     "KEY_HEADER",
+    "KEY_PATTERN",
     "MSGPACK",
     "OWN",
     "Answer",

@@ -6,6 +6,8 @@ import hashlib
 import re
 
 KEY_HEADER = "Idempotency-Key"
+KEY_PATTERN = r"^[ \t]*[!-~]([ -~]{0,198}[!-~])?[ \t]*$"
+"""Which values of the header are keys. Spaces and tabs around one are not part of it (RFC 9110, 5.5)."""
 _KEY_LENGTH_MAX = 200
 _OWN = re.compile(r"perdure:([0-9a-f]{32}):([1-9][0-9]{0,17})", re.ASCII)
 
