@@ -68,7 +68,7 @@ class TestNats(LogContract):
             log.append(b"%d" % number, bytes(23) + bytes([number]))
         whole = _nats_follow._take_batch
 
-        async def losing(box: asyncio.Queue[Any], found: queue.SimpleQueue[Any], path: str) -> bool:
+        async def losing(box: asyncio.Queue[Any], found: queue.SimpleQueue[Any], path: str) -> str:
             """As when a connection breaks while the second message is on its way, and the next one takes over."""
             second = asyncio.Queue()
             second.put_nowait(await box.get())
@@ -83,6 +83,32 @@ class TestNats(LogContract):
                 for _ in following:
                     pass
         assert [entry.position for entry in followed(log, 1, 3)] == [2, 3]
+
+    @pytest.mark.parametrize("there", [True, False], ids=["late", "never"])
+    def test_a_consumer_that_nobody_knows_yet_is_asked_again(
+        self, log: Log, monkeypatch: pytest.MonkeyPatch, there: bool
+    ) -> None:
+        """As in a cluster, where the server that is asked may hear of a new consumer later than the client does."""
+        log.append(b"one", bytes(24))
+        made = []
+
+        async def make(connection: Any, stream: str, after: int) -> str:
+            async def begin() -> None:
+                await asyncio.sleep(0.3)
+                await connection.js.add_consumer(stream, name="late", ack_policy="none", mem_storage=True)
+
+            if there:
+                made.append(asyncio.ensure_future(begin()))
+            return "late"
+
+        monkeypatch.setattr(_nats_follow, "_make_consumer", make)
+        monkeypatch.setattr(_nats_follow, "_KNOWN_S", 30.0 if there else 0.3)
+        following = log.follow(0, idle_s=10.0)
+        if there:
+            assert [entry.data for entry in next(following)] == [b"one"]
+        else:
+            with pytest.raises(UnreachableError, match="503"):
+                next(following)
 
     def test_a_blob_whose_content_was_taken_away_is_missing(self, log: Log) -> None:
         log.blobs.put("some", [b"content"])

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import queue
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ _HEARTBEAT_S = 0.5
 _BATCH = 2_000
 _EXPIRES_S = 30.0
 _INACTIVE_S = 30.0
+_NOBODY = "503"
+_KNOWN_S = 2.0  # Within this time the servers of a cluster know of a new consumer; it takes milliseconds.
 _HELD_MAX = 20_000  # Entries that wait to be applied before the stream is asked for more.
 
 
@@ -83,11 +86,16 @@ async def _pump(connection: NatsConnection, stream: str, after: int, found: queu
     try:
         subscription = await client.subscribe(inbox, cb=arrived, pending_msgs_limit=-1, pending_bytes_limit=-1)
         consumer = await _make_consumer(connection, stream, after)
+        known_by = time.monotonic() + _KNOWN_S
         while True:
             while found.qsize() > _HELD_MAX:
                 await asyncio.sleep(0.01)
             await client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", _REQUEST, inbox)
-            if not await _take_batch(box, found, connection.url.shown):
+            ended = await _take_batch(box, found, connection.url.shown)
+            if ended.startswith(_NOBODY) and time.monotonic() < known_by:
+                # The server that was asked has not heard yet which of the others keeps the new consumer.
+                await asyncio.sleep(0.01)
+            elif ended:
                 break
     except asyncio.CancelledError:
         raise
@@ -98,7 +106,7 @@ async def _pump(connection: NatsConnection, stream: str, after: int, found: queu
             UnreachableError(f"the stream broke: {str(error) or type(error).__name__}", path=connection.url.shown)
         )
     else:
-        found.put(UnreachableError("the server ended the stream", path=connection.url.shown))
+        found.put(UnreachableError(f"the server ended the stream: {ended}", path=connection.url.shown))
     finally:
         with contextlib.suppress(errors.Error, js_errors.Error, OSError, asyncio.TimeoutError):
             if subscription is not None:
@@ -127,8 +135,8 @@ async def _make_consumer(connection: NatsConnection, stream: str, after: int) ->
     return str(info.name)
 
 
-async def _take_batch(box: asyncio.Queue[Any], found: queue.SimpleQueue[Any], path: str) -> bool:
-    """Takes what one request gives; ``False`` when the server has ended the consumer."""
+async def _take_batch(box: asyncio.Queue[Any], found: queue.SimpleQueue[Any], path: str) -> str:
+    """Takes what one request gives; empty, or the status with which the server ended it."""
     count = 0
     while count < _BATCH:
         message = await asyncio.wait_for(box.get(), 3 * _HEARTBEAT_S)
@@ -136,9 +144,9 @@ async def _take_batch(box: asyncio.Queue[Any], found: queue.SimpleQueue[Any], pa
         if status == "100":
             continue
         if status == "408":
-            return True  # The request has expired: time for the next one.
+            return ""  # The request has expired: time for the next one.
         if status:
-            return False
+            return f"{status} {message.headers.get('Description', '').strip()}".strip()
         count += 1
         # $JS.ACK.stream.consumer.delivered.position.…, from the end because a domain may stand in front.
         position = int(message.reply.split(".")[-4]) if message.reply.count(".") == 8 else _position(message.reply)
@@ -146,7 +154,7 @@ async def _take_batch(box: asyncio.Queue[Any], found: queue.SimpleQueue[Any], pa
         if len(data) < ID_BYTES:
             raise CorruptError("a message in the stream is no entry", path=path, seq=position)
         found.put(LogEntry(position, data[:ID_BYTES], data[ID_BYTES:]))
-    return True
+    return ""
 
 
 def _position(reply: str) -> int:
