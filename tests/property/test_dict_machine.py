@@ -45,6 +45,17 @@ def plain(value: Any) -> str:
     return json.dumps(value)
 
 
+def sort(seq: list[Any]) -> None:
+    """Where the order cannot be told, a tracked list stays as it is; a plain one may be left half sorted."""
+    before = list(seq)
+    try:
+        seq.sort()
+    except TypeError:
+        if type(seq) is list:
+            seq[:] = before
+        raise
+
+
 class DictMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +150,7 @@ class DictMachine(RuleBasedStateMachine):
             lambda seq: seq.__setitem__(part, copy.deepcopy(more)),
             lambda seq: seq.__delitem__(place),
             lambda seq: seq.__delitem__(part),
-            lambda seq: seq.sort(),
+            sort,
             lambda seq: seq.sort(key=repr, reverse=True),
             lambda seq: seq.reverse(),
             lambda seq: seq.clear(),
