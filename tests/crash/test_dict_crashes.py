@@ -24,6 +24,7 @@ from perdure.testing import FaultyFs, failing_everywhere
 from perdure.testing._faulty_fs import Mode
 from perdure.testing.crashsim import Log, explore
 from tests.crash import _figures as figures
+from tests.crash._processes import end_by_signal
 
 
 class TickingClock:
@@ -243,8 +244,7 @@ def killed(directory: Path, kill: int, wait_s: float, durability: str = "everyse
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     time.sleep(wait_s)
-    os.kill(child.pid, kill)
-    out, err = child.communicate()
+    out, err = end_by_signal(child, kill)
     numbers = [line for line in out.split("\n")[:-1] if line.isdigit()]
     return int(numbers[-1]) if numbers else 0, child.returncode, err
 

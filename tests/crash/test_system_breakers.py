@@ -25,6 +25,7 @@ from perdure.errors import CorruptError, LockedError, MissingError, PerdureError
 from perdure.testing import FaultyFs, ManualClock, assert_replayable
 from perdure.testing.crashsim import strace_is_there
 from tests.crash import _figures as figures
+from tests.crash._processes import end_by_signal
 from tests.crash.test_interrupts import InterruptAtLine
 from tests.unit.system.models import Counter
 
@@ -203,8 +204,8 @@ import os, sys, threading
 sys.path[:0] = [{str(SOURCE)!r}, {str(ROOT)!r}]
 import perdure
 from tests.unit.system.models import Counter
+os.write(1, b"ready\\n")
 counter = perdure.open(Counter, sys.argv[1], durability=sys.argv[2])
-lock = threading.Lock()
 def work(thread):
     for turn in range(100_000):
         number = thread * 1_000_000 + len([n for n in counter.added if n // 1_000_000 == thread])
@@ -224,6 +225,7 @@ def spawn(directory: Path, durability: str = "always", **options: Any) -> subpro
         [sys.executable, "-c", CHILD, str(directory), durability],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        bufsize=0,
         **options,
     )
 
@@ -251,9 +253,10 @@ def kill_loop(directory: Path, signals: list[int], *, count: int, seconds_max: f
     kills = 0
     while kills < count and time.monotonic() < deadline:
         child = spawn(directory, rng.choice(["always", "everysec", "never"]))
-        time.sleep(rng.uniform(0.1, 0.35))
-        child.send_signal(rng.choice(signals))
-        said, _ = child.communicate(timeout=60)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0.0, 0.3))
+        said, _ = end_by_signal(child, rng.choice(signals))
         with figures.trying(figures.KILLS):
             known = judge(directory, said, known)
         kills += 1

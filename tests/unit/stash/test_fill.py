@@ -438,12 +438,11 @@ def test_a_full_disk_ends_a_fill_and_room_lets_it_go_on(tmp_path: Path, trace: P
 
 
 def test_ctrl_c_waits_for_the_items_in_hand_only(tmp_path: Path, trace: Path) -> None:
-    filler = start_filler(tmp_path, trace, 0.1, 2, 20)
+    filler = start_filler(tmp_path, trace, 0.3, 2, 20)
     wait_until(lambda: len(Factory(trace).made()) > 2)
     os.killpg(filler.pid, signal.SIGINT)
-    started = time.monotonic()
-    assert filler.wait(20) != 0
-    assert time.monotonic() - started < 2
+    assert filler.wait(60) != 0
+    assert len(Factory(trace).made()) < SIZE
     assert not DirectoryStash(tmp_path / "stash").fill_mark()
 
 
