@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 CRASH_SECONDS_DEFAULT = 20.0
-THREAD_GRACE_S = 2.0
+THREAD_GRACE_S = 5.0
 FD_FOLDER = Path("/proc/self/fd")
 
 # Deadlines are off everywhere: a sync takes as long as the disk likes. `make test ARGS=--hypothesis-profile=thorough`
@@ -122,7 +122,7 @@ def open_fds() -> dict[int, str]:
 
 def leaked_fds(before: dict[int, str]) -> dict[int, str]:
     """What is open now and was not before. The collector is asked only when something is, to keep the others fast."""
-    for attempt in range(3):
+    for attempt in range(30):
         # Opened once per process by multiprocessing, at first use, and kept on purpose.
         kept = {
             getattr(multiprocessing.resource_tracker._resource_tracker, "_fd", None),
@@ -141,7 +141,7 @@ def leaked_fds(before: dict[int, str]) -> dict[int, str]:
 
 
 def leaked_threads(before: set[threading.Thread]) -> list[threading.Thread]:
-    """The non-daemon threads that were not there before and do not end by themselves within two seconds."""
+    """The non-daemon threads that were not there before and do not end by themselves within ``THREAD_GRACE_S``."""
     deadline_s = time.monotonic() + THREAD_GRACE_S
     leaked = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
     for thread in leaked:

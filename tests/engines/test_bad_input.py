@@ -158,7 +158,7 @@ def test_a_connection_that_is_cut_at_each_step_loses_and_doubles_nothing(relayed
 
 def test_without_a_server_commands_raise_in_time_queries_go_on_and_it_reconnects(name: str) -> None:
     with nats_cluster(1) as cluster:
-        bank = perdure.open(Bank, cluster.url(name), create=True, timeout=1.5)
+        bank = perdure.open(Bank, cluster.url(name), create=True, timeout=4)
         bank.inc("a")
         cluster.servers[0].kill()
         with pytest.raises((perdure.UnreachableError, perdure.OutcomeUnknownError)):

@@ -187,7 +187,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
     with socket.socket() as bound:  # Bound and not listening: connections are refused.
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        with perdure.connect(Wiki, url, timeout=0.4) as wiki:
+        with perdure.connect(Wiki, url, timeout=1.5) as wiki:
             with pytest.raises(UnreachableError):
                 wiki.write("a")
             with pytest.raises(UnreachableError):
@@ -197,7 +197,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
 def test_an_answer_that_does_not_come_leaves_a_command_unknown_and_a_query_not() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        with perdure.connect(Wiki, url, timeout=0.4) as wiki:
+        with perdure.connect(Wiki, url, timeout=1.5) as wiki:
             with pytest.raises(OutcomeUnknownError, match="once"):
                 wiki.write("a")
             with pytest.raises(UnreachableError):

@@ -152,9 +152,9 @@ def test_over_tls_the_certificate_is_checked(tmp_path: Path) -> None:
         with perdure.connect(Wiki, server.url, token=BOTH, tls=trusting, timeout=30) as wiki:
             assert wiki.write("a") == 1
             assert wiki.names() == ["a"]
-        wary = perdure.connect(Wiki, server.url, token=BOTH, timeout=0.5)
+        wary = perdure.connect(Wiki, server.url, token=BOTH, timeout=1.5)
         with wary, pytest.raises(perdure.UnreachableError, match="certificate"):
             wary.names()
-        plain = perdure.connect(Wiki, server.url.replace("https", "http"), token=BOTH, timeout=0.5)
+        plain = perdure.connect(Wiki, server.url.replace("https", "http"), token=BOTH, timeout=1.5)
         with plain, pytest.raises(perdure.RemoteError):
             plain.names()

@@ -344,7 +344,7 @@ def test_leaks_are_found_and_reasons_are_demanded(pytester: pytest.Pytester) -> 
             kept.append(os.open("/", os.O_RDONLY))
 
         def test_thread_left_running():
-            threading.Thread(target=time.sleep, args=(4,), name="straggler").start()
+            threading.Thread(target=time.sleep, args=(8,), name="straggler").start()
 
         @pytest.mark.leaky("to see that it may")
         def test_excused():

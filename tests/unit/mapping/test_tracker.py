@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -409,10 +410,12 @@ def test_progress_writes_lines_where_there_is_no_terminal(tmp_path: Path) -> Non
         tracker.add_many("abc")
         with tracker.progress("pages", file=out, interval_s=0.01):
             tracker.mark_done("a")
-            threading.Event().wait(0.1)
+            deadline = time.monotonic() + 60
+            while "pages: 1/3 done" not in out.getvalue():
+                assert time.monotonic() < deadline, "nothing was written in between"
+                time.sleep(0.01)
             tracker.fail("b", "x")
     assert out.getvalue().startswith("pages: 0/3 done")
-    assert "pages: 1/3 done" in out.getvalue()
     assert out.getvalue().splitlines()[-1].startswith("pages: 1/3 done, 1 failed")
 
 

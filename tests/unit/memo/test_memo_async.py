@@ -114,6 +114,6 @@ def test_the_loop_is_not_blocked_while_another_process_computes(tmp_path: Path) 
             await asyncio.sleep(0.01)
         assert not waiting.done()
         lease.give_back()
-        assert await asyncio.wait_for(waiting, 5) == 1
+        assert await asyncio.wait_for(waiting, 60) == 1
 
     asyncio.run(main())

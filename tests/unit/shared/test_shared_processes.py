@@ -358,8 +358,8 @@ def test_an_owner_that_is_stopped_keeps_nobody_for_longer(tmp_path: Path, make: 
     owner = make()
     owner.do(opening(tmp_path / "d") + "; s['a'] = 0")
     with SharedPersistentDict(tmp_path / "d") as shared:
-        shared._member.lease_s = 0.5
         assert shared["a"] == 0
+        shared._member.lease_s = 0.5
         owner.stop()
         with pytest.raises(OutcomeUnknownError, match="no answer"):
             shared["a"] = 1
