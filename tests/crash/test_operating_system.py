@@ -367,8 +367,8 @@ def test_a_signal_whose_handler_raises_loses_nothing_that_was_answered(number: s
             assert counter.added[: len(known)] == known
             timer = threading.Timer(0.002 * (turn + 1), os.kill, (os.getpid(), number))
             try:
-                timer.start()
                 working = True
+                timer.start()
                 while time.monotonic() < deadline:
                     next_number = len(counter.added) + 1
                     counter.add(next_number)
