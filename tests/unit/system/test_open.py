@@ -270,7 +270,7 @@ def test_many_threads_get_each_their_answer_and_one_order(tmp_path: Path) -> Non
 def test_commands_that_arrive_during_a_sync_share_the_next_one(tmp_path: Path) -> None:
     class SlowFs(FaultyFs):
         def sync(self, fd: int) -> None:
-            time.sleep(0.01)
+            time.sleep(0.05)
             super().sync(fd)
 
     fs = SlowFs()
