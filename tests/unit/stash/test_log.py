@@ -243,7 +243,7 @@ def test_everysec_is_synced_within_about_a_second(tmp_path: Path) -> None:
         fs.counts.clear()
         stash.dump("b", 1)
         assert fs.counts["sync"] == 0
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 10
         while not fs.counts["sync"] and time.monotonic() < deadline:
             time.sleep(0.02)
         assert fs.counts["sync"]
