@@ -3,7 +3,7 @@
 #   make demo               see it work
 #   make test               the tests, short forms (ARGS="…" goes to pytest; JOBS=2 runs files side by side)
 #   make check              format, lint, types, public types, layers, house rules
-#   make crash SECONDS=200  the long forms of the crash tests, for about so long
+#   make crash SECONDS=200  the long forms of the crash tests, for about so long (ARGS and JOBS: as above)
 #   make bench              the measurements (ARGS=--save puts their tables and plots into the pages)
 #   make docs               the documentation, into site/
 #   make cluster            three NATS servers on this machine, until Ctrl-C
@@ -45,7 +45,7 @@ bench: $(VENV)/.with-dev,bench
 	$(PY) -m benchmarks $(ARGS)
 
 crash: $(VENV)/.with-dev,crash
-	sh tools/crash.sh $(PY) $(SECONDS) $(ARGS)
+	sh tools/crash.sh $(PY) $(SECONDS) $(PARALLEL) $(ARGS)
 
 docs: $(VENV)/.with-docs
 	$(PY) -m mkdocs build --strict --site-dir site
