@@ -67,6 +67,28 @@ def crash_seconds(request: pytest.FixtureRequest) -> float:
     return crash_seconds_total() / request.config.stash.get(_crash_count, 1)
 
 
+# --- what crash tests tried ---
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Here, because beside workers the process that prints loads no other conftest. Each test reports three times, and
+    # the report of its teardown has all properties.
+    figures = [
+        (name, value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "teardown"
+        for name, value in report.user_properties
+        if name.startswith("figure: ")
+    ]
+    if figures:
+        from tests.crash import _figures
+
+        terminalreporter.section("what was tried")
+        for line in _figures.table(figures):
+            terminalreporter.write_line(line)
+
+
 # --- leaks ---
 
 

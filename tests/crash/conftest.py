@@ -1,4 +1,4 @@
-"""The table of figures at the end of a run, and which tests `make crash` runs beside the long forms."""
+"""What crash tests tried travels with their reports; ``tests/conftest.py`` prints the table at the end of a run."""
 
 from __future__ import annotations
 
@@ -15,18 +15,3 @@ def _figures_travel_with_the_report(record_property: Callable[[str, object], Non
     yield
     for name, value in _figures.as_properties(before):
         record_property(name, value)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    # Each test reports three times, and the report of its teardown has all properties.
-    reports = [
-        report
-        for outcome in ("", "passed", "failed", "error", "skipped", "xfailed", "xpassed")
-        for report in terminalreporter.stats.get(outcome, [])
-        if isinstance(report, pytest.TestReport) and report.when == "teardown"
-    ]
-    lines = _figures.table(item for report in reports for item in report.user_properties)
-    if lines:
-        terminalreporter.section("what was tried")
-        for line in lines:
-            terminalreporter.write_line(line)
