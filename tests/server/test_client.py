@@ -338,7 +338,7 @@ def test_the_awaited_client_goes_on_over_a_restart_and_gives_up_in_time(tmp_path
             assert sorted(await asyncio.gather(*waiting)) == list(range(2, 12))
         os.kill(server.pid, signal.SIGKILL)
         await asyncio.to_thread(server.stop)
-        async with perdure.connect_async(Wiki, server.url, token=BOTH, timeout=0.3) as wiki:
+        async with perdure.connect_async(Wiki, server.url, token=BOTH, timeout=1.5) as wiki:
             with pytest.raises(UnreachableError):
                 await wiki.count("x")
             with pytest.raises(UnreachableError):
